@@ -1,0 +1,6 @@
+"""Exact k of n scores by counting: in one array, per slice, or over many arrays in place."""
+
+from jaxprune.select._select import top_k_mask as top_k_mask
+from jaxprune.select._select import top_k_masks as top_k_masks
+
+__all__ = ["top_k_mask", "top_k_masks"]

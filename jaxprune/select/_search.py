@@ -1,0 +1,207 @@
+"""Thresholds by counting: the key that exactly k of n scores reach, in a handful of passes.
+
+A pass counts how many keys reach each of PROBES thresholds. The first probes are quantiles of a
+strided sample; the next ones interpolate on the counts. A pass that did not shrink the bracket is
+followed by one that divides it evenly, so the number of passes is bounded whatever the scores are.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxprune.select import _keys, _wide
+
+PROBES = 5
+_SAMPLE = 1 << 15  # keys in the sample, all groups together
+_SAMPLE_MIN = 1 << 9  # and at least in each group
+# Where the probes stand, in standard deviations of where the threshold is expected.
+_SPREAD_SAMPLE = np.array([-3.0, -0.8, 0.0, 0.8, 3.0], np.float32)
+_SPREAD_COUNTS = np.array([-2.2, -0.7, 0.0, 0.7, 2.2], np.float32)
+
+
+class Brackets(NamedTuple):
+    """For each group: the threshold lies in [low, high). For each leaf: how many keys reach those.
+
+    When the search ends, either `at_low` keeps exactly what was asked for, or `high == low + 1`
+    and some of the scores equal to `low` have to go.
+    """
+
+    low: jax.Array
+    high: jax.Array
+    at_low: jax.Array
+    at_high: jax.Array
+
+
+def count(predicates, axes):
+    """How many are True along `axes`, for two or more predicates in one read of what they share.
+
+    One reduction of several operands: XLA's CPU code for it is vectorised and threaded, while of
+    a single predicate it first stores the converted array, and runs ten times slower.
+    """
+    zero = jnp.zeros((), jnp.int32)
+    return lax.reduce(
+        tuple(p.astype(jnp.int32) for p in predicates),
+        (zero,) * len(predicates),
+        lambda a, b: tuple(map(lax.add, a, b)),
+        axes,
+    )
+
+
+def _distance(low, high):
+    """high - low as unsigned: the range of keys does not fit the signed type."""
+    unsigned = jnp.dtype(f"uint{8 * low.dtype.itemsize}")
+    return high.astype(unsigned) - low.astype(unsigned)
+
+
+def _advance(low, offset):
+    return (low.astype(offset.dtype) + offset).astype(low.dtype)
+
+
+def _count_leaf(scores, dtype, thresholds):
+    # Without the barrier XLA hoists the keys out of the loop: a copy of every parameter.
+    scores, thresholds = lax.optimization_barrier((scores, thresholds))
+    keys = _keys.to_keys(scores, dtype)
+    reached = [keys >= thresholds[p] for p in range(PROBES)]
+    return jnp.stack(count(reached, tuple(range(scores.ndim))))
+
+
+def _group_totals(counts, groups, num_groups):
+    """[leaves, ...] int32 -> [groups, ..., 2] limbs."""
+    if num_groups == len(groups):
+        return _wide.from_int32(counts)
+    members = [np.flatnonzero(np.asarray(groups) == g) for g in range(num_groups)]
+    return jnp.stack([_wide.total(counts[m]) for m in members])
+
+
+def _sample(leaves, dtype, groups, num_groups, lowest):
+    """Every so-manieth key of each group, padded below the lowest: [groups, width], and sizes."""
+    share = max(_SAMPLE // num_groups, _SAMPLE_MIN)
+    rows = []
+    for g in range(num_groups):
+        members = [x for x, group in zip(leaves, groups, strict=True) if group == g]
+        size = sum(x.size for x in members)
+        # An odd stride visits every column of a matrix whose rows are a power of two long.
+        stride = max(1, size // share) | 1
+        rows.append(jnp.concatenate([_keys.to_keys(x.reshape(-1)[::stride], dtype) for x in members]))
+    width = max(1, *(row.size for row in rows)) if rows else 1
+    padded = [jnp.pad(r, (0, width - r.size), constant_values=lowest - 1) for r in rows]
+    return jnp.stack(padded), np.array([row.size for row in rows], np.float32)
+
+
+def _first_probes(leaves, dtype, groups, num_keep, sizes):
+    """Quantiles of a sample around the rank that is asked for: [groups, PROBES]."""
+    low, high = _keys.key_range(dtype)
+    sample, sampled = _sample(leaves, dtype, groups, len(sizes), low)
+    fraction = _wide.to_float(num_keep) / np.maximum(np.array(sizes, np.float32), 1)
+    rank = fraction * sampled
+    deviation = jnp.sqrt(rank * jnp.clip(1 - fraction, 0)) + 1
+    ranks = jnp.clip(rank[:, None] - _SPREAD_SAMPLE * deviation[:, None], 0, sampled[:, None] + 1)
+
+    def halve(_, bracket):
+        lower, upper = bracket
+        middle = _advance(lower, _distance(lower, upper) >> 1)
+        reached = count([sample >= middle[:, p : p + 1] for p in range(PROBES)], (1,))
+        enough = jnp.stack(reached, 1) >= ranks
+        return jnp.where(enough, middle, lower), jnp.where(enough, upper, middle)
+
+    shape = (len(sizes), PROBES)
+    bracket = jnp.full(shape, low, sample.dtype), jnp.full(shape, high, sample.dtype)
+    probes, _ = lax.fori_loop(0, (high - low).bit_length(), halve, bracket)
+    probes = [probes[:, p] for p in range(PROBES)]
+    for p in range(1, PROBES):  # many equal scores: ask for the next key, which settles them
+        probes[p] = jnp.maximum(probes[p], probes[p - 1] + (p > 1))
+    return jnp.stack(probes, 1)
+
+
+def _next_probes(bracket, excess, missing, shrunk):
+    """Interpolates where the counts say that the threshold is; evenly where that did not help."""
+    between = jnp.maximum(excess + missing, 1)
+    position = excess / between
+    width = _distance(bracket.low, bracket.high)
+    deviation = jnp.sqrt(between * position * (1 - position)) + 0.5
+    guess = position[:, None] + _SPREAD_COUNTS * (deviation / between)[:, None]
+    even = np.arange(1, PROBES + 1, dtype=np.float32) / (PROBES + 1)
+    where = jnp.clip(jnp.where(shrunk[:, None], guess, even), 0, 1)
+    # Largest float32 below the unsigned range: the product must not wrap.
+    most = np.float32(np.nextafter(np.float32(2.0 ** (8 * width.dtype.itemsize)), np.float32(0)))
+    offset = jnp.minimum(where * width.astype(jnp.float32)[:, None], most).astype(width.dtype)
+    order = np.arange(1, PROBES + 1, dtype=width.dtype)
+    inner = jnp.where(width > PROBES, width - PROBES, 1)[:, None] + order - 1
+    offset = jnp.clip(offset, order, inner)  # distinct, and strictly inside the bracket
+    return _advance(bracket.low[:, None], jnp.minimum(offset, width[:, None]))
+
+
+def find_brackets(
+    leaves, dtype, groups, num_keep, *, lower=None, upper=None, start=None
+) -> Brackets:
+    """Brackets each group's threshold until the count is exact or the bracket is one key wide.
+
+    Args:
+      leaves: arrays of scores, or of keys, each under 2**31 elements.
+      dtype: the float dtype to compare in.
+      groups: for each leaf the number of its group, static.
+      num_keep: int32 limbs [groups, 2], between the sums of `lower` and of `upper`.
+      lower, upper: int32 [leaves], bounds on what a leaf keeps, or None.
+      start: brackets that are known already, or None.
+
+    Returns:
+      Brackets.
+    """
+    num_groups = num_keep.shape[0]
+    low, high = _keys.key_range(dtype)
+    sizes = [sum(x.size for x, g in zip(leaves, groups, strict=True) if g == n) for n in range(num_groups)]
+
+    def balance(counts):  # kept minus asked for, [groups, 2]
+        if lower is not None:
+            bounds = (lower, upper) if counts.ndim == 1 else (lower[:, None], upper[:, None])
+            counts = jnp.clip(counts, *bounds)
+        wanted = num_keep if counts.ndim == 1 else num_keep[:, None]
+        return _wide.subtract(_group_totals(counts, groups, num_groups), wanted)
+
+    def settled(bracket):
+        exact = jnp.all(balance(bracket.at_low) == 0, -1) | jnp.all(balance(bracket.at_high) == 0, -1)
+        return exact | (_distance(bracket.low, bracket.high) <= 1)
+
+    def narrow(state):
+        bracket, probes, done = state
+        counts = jnp.stack([_count_leaf(x, dtype, probes[g]) for x, g in zip(leaves, groups, strict=True)])
+        enough = balance(counts)[..., 0] >= 0  # [groups, PROBES]
+        member = np.asarray(groups)
+        new = bracket
+        for p in range(PROBES):
+            probe = probes[:, p]
+            up = enough[:, p] & (probe > new.low) & ~done
+            down = ~enough[:, p] & (probe < new.high) & ~done
+            new = Brackets(
+                jnp.where(up, probe, new.low),
+                jnp.where(down, probe, new.high),
+                jnp.where(up[member], counts[:, p], new.at_low),
+                jnp.where(down[member], counts[:, p], new.at_high),
+            )
+        excess = _wide.to_float(balance(new.at_low))
+        missing = -_wide.to_float(balance(new.at_high))
+        shrunk = _distance(new.low, new.high) <= _distance(bracket.low, bracket.high) // 2
+        return new, _next_probes(new, excess, missing, shrunk), settled(new)
+
+    if start is None:
+        start = Brackets(
+            jnp.full((num_groups,), low, _keys.key_dtype(dtype)),
+            jnp.full((num_groups,), high, _keys.key_dtype(dtype)),
+            jnp.array([x.size for x in leaves], jnp.int32),
+            jnp.zeros((len(leaves),), jnp.int32),
+        )
+    probes = _first_probes(leaves, dtype, groups, num_keep, sizes)
+    bracket, _, _ = lax.while_loop(
+        lambda state: ~jnp.all(state[2]), narrow, (start, probes, settled(start))
+    )
+    # Where what reaches `high` is exactly enough, `high` is the threshold.
+    at_high = jnp.all(balance(bracket.at_high) == 0, -1)
+    return Brackets(
+        jnp.where(at_high, bracket.high, bracket.low),
+        bracket.high,
+        jnp.where(at_high[np.asarray(groups)], bracket.at_high, bracket.at_low),
+        bracket.at_high,
+    )
