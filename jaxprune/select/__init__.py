@@ -2,5 +2,6 @@
 
 from jaxprune.select._select import top_k_mask as top_k_mask
 from jaxprune.select._select import top_k_masks as top_k_masks
+from jaxprune.select._select import top_n_of_m as top_n_of_m
 
-__all__ = ["top_k_mask", "top_k_masks"]
+__all__ = ["top_k_mask", "top_k_masks", "top_n_of_m"]

@@ -14,18 +14,23 @@ _FORMATS = {
 }
 
 
-def check_scores(scores, name="scores"):
-    """Raises unless `scores` is a float array that can be ordered."""
-    if str(scores.dtype) not in _FORMATS:
+def can_order(dtype) -> bool:
+    """Whether scores of `dtype` can be ordered as they are."""
+    return str(dtype) in _FORMATS
+
+
+def check_dtype(dtype, name: str):
+    """Raises unless scores of `dtype` can be ordered."""
+    if not can_order(dtype):
         raise TypeError(
-            f"{name} has dtype {scores.dtype}; selection orders float16, bfloat16, float32 and "
+            f"{name} has dtype {dtype}; selection orders float16, bfloat16, float32 and "
             "float64. Cast the scores to float32."
         )
 
 
-def common_dtype(leaves):
-    """The dtype in which the scores of all `leaves` can be compared without loss."""
-    dtypes = {str(x.dtype) for x in leaves}
+def common_dtype(dtypes):
+    """The dtype in which scores of all `dtypes` can be compared without loss."""
+    dtypes = {str(dtype) for dtype in dtypes}
     if len(dtypes) == 1:
         return jnp.dtype(dtypes.pop())
     return jnp.dtype("float64" if "float64" in dtypes else "float32")
@@ -42,21 +47,14 @@ def key_range(dtype):
     return -infinity - 1, infinity + 1
 
 
-def to_keys(scores: jax.Array, dtype) -> jax.Array:
+def to_keys(scores: jax.Array) -> jax.Array:
     """Integers that order as `scores` do, with -0.0 equal to 0.0 and NaN below -inf.
 
     A float's bits without the sign order as its magnitude does, so the key is those bits, negated
     for negative scores. Integers compare exactly also where hardware flushes subnormals to zero.
-    Integer `scores` are keys already.
-
-    Args:
-      scores: float array, or keys.
-      dtype: the float dtype to compare in, from `common_dtype`.
     """
-    if jnp.issubdtype(scores.dtype, jnp.integer):
-        return scores
-    narrow, wide, infinity = _FORMATS[str(dtype)]
-    bits = lax.bitcast_convert_type(scores.astype(dtype), narrow).astype(wide)
+    narrow, wide, infinity = _FORMATS[str(scores.dtype)]
+    bits = lax.bitcast_convert_type(scores, narrow).astype(wide)
     magnitude = bits & np.iinfo(narrow).max
     sign = bits >> (np.iinfo(wide).bits - 1)  # -1 or 0
     keys = (magnitude ^ sign) - sign

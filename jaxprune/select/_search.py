@@ -5,6 +5,7 @@ strided sample; the next ones interpolate on the counts. A pass that did not shr
 followed by one that divides it evenly, so the number of passes is bounded whatever the scores are.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -13,13 +14,14 @@ import numpy as np
 from jax import lax
 
 from jaxprune.select import _keys, _wide
+from jaxprune.select._source import concatenate
 
 PROBES = 5
 _SAMPLE = 1 << 15  # keys in the sample, all groups together
 _SAMPLE_MIN = 1 << 9  # and at least in each group
 # Where the probes stand, in standard deviations of where the threshold is expected.
-_SPREAD_SAMPLE = np.array([-3.0, -0.8, 0.0, 0.8, 3.0], np.float32)
-_SPREAD_COUNTS = np.array([-2.2, -0.7, 0.0, 0.7, 2.2], np.float32)
+_SPREAD_SAMPLE = np.array([-2.5, -0.7, 0.0, 0.7, 2.5], np.float32)
+_SPREAD_COUNTS = np.array([-1.8, -0.5, 0.0, 0.5, 1.8], np.float32)
 
 
 class Brackets(NamedTuple):
@@ -51,7 +53,7 @@ def count(predicates, axes):
 
 
 def _distance(low, high):
-    """high - low as unsigned: the range of keys does not fit the signed type."""
+    """High - low as unsigned: the range of keys does not fit the signed type."""
     unsigned = jnp.dtype(f"uint{8 * low.dtype.itemsize}")
     return high.astype(unsigned) - low.astype(unsigned)
 
@@ -60,41 +62,63 @@ def _advance(low, offset):
     return (low.astype(offset.dtype) + offset).astype(low.dtype)
 
 
-def _count_leaf(scores, dtype, thresholds):
+def pick(vector, i):
+    """vector[i] for an index held at run time: one compiled kernel serves all leaves of a shape."""
+    i = lax.optimization_barrier(i)
+    return lax.dynamic_slice_in_dim(vector, i, 1).reshape(vector.shape[1:])
+
+
+@functools.partial(jax.jit, static_argnums=(1,), inline=True)
+def _count_leaf(source, dtype, probes, group):
     # Without the barrier XLA hoists the keys out of the loop: a copy of every parameter.
-    scores, thresholds = lax.optimization_barrier((scores, thresholds))
-    keys = _keys.to_keys(scores, dtype)
+    source, probes = lax.optimization_barrier((source, probes))
+    thresholds = pick(probes, group)
+    keys = source.keys(dtype)
     reached = [keys >= thresholds[p] for p in range(PROBES)]
-    return jnp.stack(count(reached, tuple(range(scores.ndim))))
+    return jnp.stack(count(reached, tuple(range(keys.ndim))))
 
 
 def _group_totals(counts, groups, num_groups):
     """[leaves, ...] int32 -> [groups, ..., 2] limbs."""
-    if num_groups == len(groups):
+    if list(groups) == list(range(num_groups)):
         return _wide.from_int32(counts)
     members = [np.flatnonzero(np.asarray(groups) == g) for g in range(num_groups)]
     return jnp.stack([_wide.total(counts[m]) for m in members])
 
 
-def _sample(leaves, dtype, groups, num_groups, lowest):
+def _sample(sources, dtype, groups, num_groups, lowest):
     """Every so-manieth key of each group, padded below the lowest: [groups, width], and sizes."""
     share = max(_SAMPLE // num_groups, _SAMPLE_MIN)
     rows = []
     for g in range(num_groups):
-        members = [x for x, group in zip(leaves, groups, strict=True) if group == g]
-        size = sum(x.size for x in members)
+        members = [x for x, group in zip(sources, groups, strict=True) if group == g]
         # An odd stride visits every column of a matrix whose rows are a power of two long.
-        stride = max(1, size // share) | 1
-        rows.append(jnp.concatenate([_keys.to_keys(x.reshape(-1)[::stride], dtype) for x in members]))
-    width = max(1, *(row.size for row in rows)) if rows else 1
-    padded = [jnp.pad(r, (0, width - r.size), constant_values=lowest - 1) for r in rows]
-    return jnp.stack(padded), np.array([row.size for row in rows], np.float32)
+        stride = max(1, sum(x.size for x in members) // share) | 1
+        rows.append([x.map(lambda a: a.reshape(-1)[::stride]) for x in members])  # noqa: B023
+    sizes = [sum(x.size for x in row) for row in rows]
+    flat = keys_of([x for row in rows for x in row], dtype)
+    return pad_rows(flat, sizes, lowest - 1), np.array(sizes, np.float32)
 
 
-def _first_probes(leaves, dtype, groups, num_keep, sizes):
+def pad_rows(flat, sizes, fill):
+    """Vectors that lie one after the other in `flat`, as the padded rows of a matrix."""
+    start = np.cumsum([0, *sizes[:-1]], dtype=np.int32)[:, None]
+    column = np.arange(max(1, *sizes), dtype=np.int32)
+    rows = flat.at[start + column].get(mode="fill", fill_value=fill)
+    return jnp.where(column < np.array(sizes, np.int32)[:, None], rows, fill)
+
+
+def keys_of(sources, dtype):
+    """The keys of flat sources, one after the other; in one go where their scores are alike."""
+    if len({(x.scores, x.array.dtype, x.member is None) for x in sources}) == 1:
+        return concatenate(sources).keys(dtype)
+    return jnp.concatenate([x.keys(dtype) for x in sources])
+
+
+def _first_probes(sources, dtype, groups, num_keep, sizes):
     """Quantiles of a sample around the rank that is asked for: [groups, PROBES]."""
     low, high = _keys.key_range(dtype)
-    sample, sampled = _sample(leaves, dtype, groups, len(sizes), low)
+    sample, sampled = _sample(sources, dtype, groups, len(sizes), low)
     fraction = _wide.to_float(num_keep) / np.maximum(np.array(sizes, np.float32), 1)
     rank = fraction * sampled
     deviation = jnp.sqrt(rank * jnp.clip(1 - fraction, 0)) + 1
@@ -135,12 +159,12 @@ def _next_probes(bracket, excess, missing, shrunk):
 
 
 def find_brackets(
-    leaves, dtype, groups, num_keep, *, lower=None, upper=None, start=None
+    sources, dtype, groups, num_keep, *, lower=None, upper=None, start=None
 ) -> Brackets:
     """Brackets each group's threshold until the count is exact or the bracket is one key wide.
 
     Args:
-      leaves: arrays of scores, or of keys, each under 2**31 elements.
+      sources: what is ranked, a `Source` for each leaf.
       dtype: the float dtype to compare in.
       groups: for each leaf the number of its group, static.
       num_keep: int32 limbs [groups, 2], between the sums of `lower` and of `upper`.
@@ -152,7 +176,11 @@ def find_brackets(
     """
     num_groups = num_keep.shape[0]
     low, high = _keys.key_range(dtype)
-    sizes = [sum(x.size for x, g in zip(leaves, groups, strict=True) if g == n) for n in range(num_groups)]
+    member = np.asarray(groups)
+    sizes = [
+        sum(x.size for x, g in zip(sources, groups, strict=True) if g == n)
+        for n in range(num_groups)
+    ]
 
     def balance(counts):  # kept minus asked for, [groups, 2]
         if lower is not None:
@@ -162,14 +190,20 @@ def find_brackets(
         return _wide.subtract(_group_totals(counts, groups, num_groups), wanted)
 
     def settled(bracket):
-        exact = jnp.all(balance(bracket.at_low) == 0, -1) | jnp.all(balance(bracket.at_high) == 0, -1)
+        exact = jnp.all(balance(bracket.at_low) == 0, -1) | jnp.all(
+            balance(bracket.at_high) == 0, -1
+        )
         return exact | (_distance(bracket.low, bracket.high) <= 1)
 
     def narrow(state):
         bracket, probes, done = state
-        counts = jnp.stack([_count_leaf(x, dtype, probes[g]) for x, g in zip(leaves, groups, strict=True)])
+        counts = jnp.stack(
+            [
+                _count_leaf(x, dtype, probes, jnp.int32(g))
+                for x, g in zip(sources, groups, strict=True)
+            ]
+        )
         enough = balance(counts)[..., 0] >= 0  # [groups, PROBES]
-        member = np.asarray(groups)
         new = bracket
         for p in range(PROBES):
             probe = probes[:, p]
@@ -190,18 +224,21 @@ def find_brackets(
         start = Brackets(
             jnp.full((num_groups,), low, _keys.key_dtype(dtype)),
             jnp.full((num_groups,), high, _keys.key_dtype(dtype)),
-            jnp.array([x.size for x in leaves], jnp.int32),
-            jnp.zeros((len(leaves),), jnp.int32),
+            jnp.stack([x.most for x in sources]),
+            jnp.zeros((len(sources),), jnp.int32),
         )
-    probes = _first_probes(leaves, dtype, groups, num_keep, sizes)
-    bracket, _, _ = lax.while_loop(
-        lambda state: ~jnp.all(state[2]), narrow, (start, probes, settled(start))
+    done = settled(start)
+    probes = lax.cond(
+        jnp.all(done),
+        lambda: jnp.zeros((num_groups, PROBES), _keys.key_dtype(dtype)),
+        lambda: _first_probes(sources, dtype, groups, num_keep, sizes),
     )
+    bracket, _, _ = lax.while_loop(lambda state: ~jnp.all(state[2]), narrow, (start, probes, done))
     # Where what reaches `high` is exactly enough, `high` is the threshold.
     at_high = jnp.all(balance(bracket.at_high) == 0, -1)
     return Brackets(
         jnp.where(at_high, bracket.high, bracket.low),
         bracket.high,
-        jnp.where(at_high[np.asarray(groups)], bracket.at_high, bracket.at_low),
+        jnp.where(at_high[member], bracket.at_high, bracket.at_low),
         bracket.at_high,
     )

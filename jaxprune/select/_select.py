@@ -1,5 +1,6 @@
 """Exact selection: the k highest of n scores, without sorting."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -8,22 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune.select import _keys, _ties, _wide
-from jaxprune.select._search import Brackets, find_brackets
+from jaxprune.select import _keys, _wide
+from jaxprune.select._search import Brackets, find_brackets, pick
+from jaxprune.select._source import Source
+from jaxprune.select._ties import find_cuts
 
 
-def _leaf_mask(scores, dtype, low, high, at_low, at_high, num_keep):
-    """The mask of one leaf, given its bracket and how many it keeps."""
-
-    def plain(scores):
-        return _keys.to_keys(scores, dtype) >= jnp.where(num_keep == at_low, low, high)
-
-    def cut(scores):
-        return _ties.cut_mask(scores, dtype, low, num_keep - at_high)
-
-    if scores.size == 0:
-        return jnp.zeros(scores.shape, bool)
-    return lax.cond((at_high < num_keep) & (num_keep < at_low), cut, plain, scores)
+@functools.partial(jax.jit, static_argnums=(1,), inline=True)
+def _leaf_mask(source, dtype, threshold, equal, cut, i):
+    """What reaches the threshold, and what equals the other one before the cut."""
+    keys = source.keys(dtype)
+    index = jnp.zeros((), jnp.int32)
+    for axis, size in enumerate(source.shape):
+        index = index * size + lax.broadcasted_iota(jnp.int32, source.shape, axis)
+    return (keys >= pick(threshold, i)) | ((keys == pick(equal, i)) & (index < pick(cut, i)))
 
 
 def _kept_per_leaf(bracket, groups, num_keep, lower, upper):
@@ -31,57 +30,85 @@ def _kept_per_leaf(bracket, groups, num_keep, lower, upper):
     at_low, at_high = bracket.at_low, bracket.at_high
     if lower is not None:
         at_low, at_high = jnp.clip(at_low, lower, upper), jnp.clip(at_high, lower, upper)
-    kept = [None] * len(groups)
-    for group in range(num_keep.shape[0]):
-        members = [i for i, g in enumerate(groups) if g == group]
-        missing = num_keep[group]
-        if members:
-            total = _wide.total(at_high[np.array(members)])
-            missing = _wide.subtract(num_keep[group], total)
-        for i in members:
-            spare = at_low[i] - at_high[i]
-            enough = _wide.at_least(missing, _wide.from_int32(spare))
-            taken = jnp.where(enough, spare, jnp.clip(_wide.to_int32(missing), 0))
-            kept[i] = at_high[i] + taken
-            missing = _wide.subtract(missing, _wide.from_int32(taken))
-    return jnp.stack(kept)
+    spare = at_low - at_high
+    member = np.asarray(groups)
+    missing = num_keep[member]
+    if member.tolist() != list(range(num_keep.shape[0])):
+        together = member[:, None] == member
+        earlier = together & np.triu(np.ones_like(together), 1)
+        taken = jnp.where(together, at_high[:, None], 0) + jnp.where(earlier, spare[:, None], 0)
+    else:
+        taken = at_high[None]
+    missing = _wide.subtract(missing, _wide.total(taken))
+    enough = _wide.at_least(missing, _wide.from_int32(spare))
+    some = jnp.where(missing[:, 0] < 0, 0, _wide.to_int32(missing))
+    return at_high + jnp.where(enough, spare, some)
 
 
-def select(leaves, groups, num_keep, *, lower=None, upper=None, start=None):
-    """Masks of many leaves; `num_keep` in limbs. The engine below the public functions."""
-    leaves = [lax.stop_gradient(x) for x in leaves]
-    if not leaves:
-        return []
-    dtype = _keys.common_dtype([x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)] or leaves)
-    dtype = jnp.dtype(jnp.float32) if jnp.issubdtype(dtype, jnp.integer) else dtype
+def select(sources, groups, num_keep, *, lower=None, upper=None):
+    """Masks of many leaves: the engine below the public functions.
+
+    Args:
+      sources: a `Source` for each leaf.
+      groups: for each leaf the number of its group, static.
+      num_keep: int32 limbs [groups, 2].
+      lower, upper: int32 [leaves], bounds on what a leaf keeps, or None.
+
+    Returns:
+      A list of bool arrays.
+    """
+    filled = [i for i, x in enumerate(sources) if x.size]
+    if len(filled) < len(sources):
+        masks = [jnp.zeros(x.shape, bool) for x in sources]
+        if filled:
+            some = np.array(filled)
+            bounds = (None, None) if lower is None else (lower[some], upper[some])
+            of_some = select(
+                [sources[i] for i in filled],
+                tuple(groups[i] for i in filled),
+                num_keep,
+                lower=bounds[0],
+                upper=bounds[1],
+            )
+            for i, mask in zip(filled, of_some, strict=True):
+                masks[i] = mask
+        return masks
+    dtype = _keys.common_dtype([x.dtype for x in sources])
     num_keep = jnp.asarray(num_keep)
-    bracket = find_brackets(
-        leaves, dtype, groups, num_keep, lower=lower, upper=upper, start=start
-    )
+    bracket = find_brackets(sources, dtype, groups, num_keep, lower=lower, upper=upper)
     kept = _kept_per_leaf(bracket, groups, num_keep, lower, upper)
     member = np.asarray(groups)
     own = Brackets(bracket.low[member], bracket.high[member], bracket.at_low, bracket.at_high)
     if lower is not None:
-        # A leaf at a bound keeps its own highest, above or below the threshold of its group.
-        own = _settle_bounded(leaves, dtype, own, kept)
+        own = _settle_bounded(sources, dtype, own, kept)
+
+    # Where some of the scores equal to `low` are kept and some are not, cut by flat index.
+    partial = (own.at_high < kept) & (kept < own.at_low)
+    cut = lax.cond(
+        jnp.any(partial),
+        lambda: find_cuts(sources, dtype, own.low, jnp.where(partial, kept - own.at_high, 0)),
+        lambda: jnp.zeros_like(kept),
+    )
+    cut = jnp.where(partial, cut, 0)
+    threshold = jnp.where(kept == own.at_low, own.low, own.high)
     return [
-        _leaf_mask(x, dtype, own.low[i], own.high[i], own.at_low[i], own.at_high[i], kept[i])
-        for i, x in enumerate(leaves)
+        _leaf_mask(x, dtype, threshold, own.low, cut, jnp.int32(i)) for i, x in enumerate(sources)
     ]
 
 
-def _settle_bounded(leaves, dtype, own, kept):
+def _settle_bounded(sources, dtype, own, kept):
+    """A leaf at a bound keeps its own highest, above or below the threshold of its group."""
     lowest, highest = _keys.key_range(dtype)
-    sizes = jnp.array([x.size for x in leaves], jnp.int32)
+    most = jnp.stack([x.most for x in sources])
     more, fewer = kept > own.at_low, kept < own.at_high
     start = Brackets(
         jnp.where(more, lowest, jnp.where(fewer, own.high, own.low)),
         jnp.where(fewer, highest, jnp.where(more, own.low, own.high)),
-        jnp.where(more, sizes, jnp.where(fewer, own.at_high, own.at_low)),
+        jnp.where(more, most, jnp.where(fewer, own.at_high, own.at_low)),
         jnp.where(fewer, 0, jnp.where(more, own.at_low, own.at_high)),
     )
-    alone = tuple(range(len(leaves)))
-    return find_brackets(leaves, dtype, alone, _wide.from_int32(kept), start=start)
+    alone = tuple(range(len(sources)))
+    return find_brackets(sources, dtype, alone, _wide.from_int32(kept), start=start)
 
 
 def top_k_mask(scores: jax.Array, k, *, axis: int | None = None) -> jax.Array:
@@ -121,6 +148,47 @@ def top_k_mask(scores: jax.Array, k, *, axis: int | None = None) -> jax.Array:
     return jnp.moveaxis(masks.reshape(rows.shape), -1, axis)
 
 
+def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Array:
+    """True for the `n` highest of every `m` consecutive scores along an axis.
+
+    Args:
+      scores: float array; of equal scores the one with the lower index is kept, NaN ranks lowest.
+      n, m: 0 <= n <= m, and `m` divides the length of the axis.
+      axis: the axis along which the groups of `m` lie.
+
+    Returns:
+      bool, the shape of `scores`.
+
+    Raises:
+      TypeError: `scores` is not a float array.
+      ValueError: n > m, or the axis cannot be divided.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxprune import select
+      >>> select.top_n_of_m(jnp.array([1.0, 4.0, 3.0, 2.0]), 2, 4)
+      Array([False,  True,  True, False], dtype=bool)
+    """
+    scores = jnp.asarray(scores)
+    _keys.check_dtype(scores.dtype, "scores")
+    if not 0 <= n <= m or m < 1:
+        raise ValueError(f"n={n}, m={m}: keep n of every m with 0 <= n <= m and m >= 1.")
+    axis = axis % scores.ndim
+    if scores.shape[axis] % m:
+        raise ValueError(
+            f"m={m} does not divide axis {axis} of shape {scores.shape}; choose an m that does."
+        )
+    shape = scores.shape[:axis] + (scores.shape[axis] // m, m) + scores.shape[axis + 1 :]
+    keys = _keys.to_keys(lax.stop_gradient(scores)).reshape(shape)
+    index = lax.broadcasted_iota(jnp.int32, shape, axis + 1)
+    rank = jnp.zeros(shape, jnp.int32)
+    for other in range(m):
+        theirs = lax.slice_in_dim(keys, other, other + 1, axis=axis + 1)
+        ahead = (theirs > keys) | ((theirs == keys) & (other < index))
+        rank += ahead.astype(jnp.int32)
+    return (rank < n).reshape(scores.shape)
+
+
 def top_k_masks(
     leaves: Sequence[jax.Array], k: Sequence, *, groups: Sequence[int] | None = None
 ) -> list[jax.Array]:
@@ -154,16 +222,25 @@ def top_k_masks(
     leaves = [jnp.asarray(x) for x in leaves]
     groups = tuple(range(len(leaves)) if groups is None else map(int, groups))
     if len(groups) != len(leaves):
-        raise ValueError(f"groups has {len(groups)} entries for {len(leaves)} arrays; give one each.")
+        raise ValueError(
+            f"groups has {len(groups)} entries for {len(leaves)} arrays; give one each."
+        )
     if any(not 0 <= g < len(k) for g in groups):
-        raise ValueError(f"groups names {max(groups, default=0)}, k has {len(k)} entries: 0 .. {len(k) - 1}.")
+        raise ValueError(
+            f"groups names {max(groups, default=0)}, k has {len(k)} entries: 0 .. {len(k) - 1}."
+        )
     for i, x in enumerate(leaves):
-        _keys.check_scores(x, f"leaves[{i}]")
+        _keys.check_dtype(x.dtype, f"leaves[{i}]")
         if x.size >= 2**31:
-            raise ValueError(f"leaves[{i}] has {x.size} elements; an array may have up to 2**31 - 1.")
-    sizes = [sum(x.size for x, h in zip(leaves, groups, strict=True) if h == g) for g in range(len(k))]
+            raise ValueError(
+                f"leaves[{i}] has {x.size} elements; an array may have up to 2**31 - 1."
+            )
+    sizes = [
+        sum(x.size for x, h in zip(leaves, groups, strict=True) if h == g) for g in range(len(k))
+    ]
     num_keep = [_limbs(value, size) for value, size in zip(k, sizes, strict=True)]
-    return select(leaves, groups, jnp.stack(num_keep)) if leaves else []
+    sources = [Source(lax.stop_gradient(x)) for x in leaves]
+    return select(sources, groups, jnp.stack(num_keep)) if leaves else []
 
 
 def _limbs(k, size):

@@ -1,31 +1,43 @@
-"""Masks of a known threshold where some of the scores equal to it have to go: by counting, too."""
+"""Where to cut among equal scores: the flat index at which enough of them have been kept."""
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxprune.select import _keys
-from jaxprune.select._search import count
+from jaxprune.select._search import count, keys_of, pad_rows, pick
 
 
-def _rows(shape):
-    """How many leading axes make the rows of a nearly square view of `shape`."""
+def _matrix_shape(shape):
+    """Rows and columns to count in: the shape's own axes where that is not too lopsided."""
     size = math.prod(shape)
+    splits = [(math.prod(shape[:a]), math.prod(shape[a:])) for a in range(1, len(shape))]
+    best = min(splits, key=max, default=(1, size))
+    if max(best) <= 16 * math.isqrt(size) + 64:
+        return best
+    columns = math.isqrt(size - 1) + 1
+    return -(-size // columns), columns
 
-    def longest(axis):
-        rows = math.prod(shape[:axis])
-        return max(rows, size // rows)
 
-    return min(range(len(shape)), key=longest, default=0)
+def _as_matrix(source):
+    rows, columns = _matrix_shape(source.shape)
+    padding = (0, rows * columns - source.size)
+    return source.map(lambda x: jnp.pad(x.reshape(-1), padding).reshape(rows, columns))
 
 
 def _first_reaching(counts, quota):
-    """The smallest i with sum(counts[: i + 1]) >= quota, and the sum before it."""
-    index = jnp.arange(counts.shape[0], dtype=jnp.int32)
+    """For each row of counts the smallest i with sum(counts[: i + 1]) >= quota, and the sum before.
+
+    Both int32 [rows]; `counts` is int32 [rows, n], `quota` int32 [rows].
+    """
+    index = jnp.arange(counts.shape[1], dtype=jnp.int32)
 
     def before(i):
-        return jnp.sum(jnp.where(index < i, counts, 0), dtype=jnp.int32)
+        return jnp.sum(jnp.where(index < i[:, None], counts, 0), axis=1, dtype=jnp.int32)
 
     def halve(_, bracket):
         low, high = bracket
@@ -33,55 +45,50 @@ def _first_reaching(counts, quota):
         short = before(middle) < quota
         return jnp.where(short, middle, low), jnp.where(short, high, middle - 1)
 
-    bracket = jnp.int32(0), jnp.int32(counts.shape[0] - 1)
-    position, _ = lax.fori_loop(0, counts.shape[0].bit_length(), halve, bracket)
+    zero = jnp.zeros_like(quota)
+    bracket = zero, zero + (counts.shape[1] - 1)
+    position, _ = lax.fori_loop(0, counts.shape[1].bit_length(), halve, bracket)
     return position, before(position)
 
 
-def cut_mask(scores, dtype, threshold, quota):
-    """Keeps the scores above `threshold`, and the first `quota` equal to it in row-major order.
+@functools.partial(jax.jit, inline=True)
+def _row(source, chosen, i):
+    row = pick(chosen, i)
+    return _as_matrix(source).map(lambda x: lax.dynamic_index_in_dim(x, row, keepdims=False))
+
+
+@functools.partial(jax.jit, static_argnums=(1,), inline=True)
+def _equal_per_row(source, dtype, thresholds, i):
+    threshold = pick(thresholds, i)
+    rows, columns = _matrix_shape(source.shape)
+    keys = _as_matrix(source).keys(dtype)
+    inside = True
+    if rows * columns > source.size:
+        flat = lax.broadcasted_iota(jnp.int32, (rows, columns), 0) * columns
+        inside = flat + lax.broadcasted_iota(jnp.int32, (rows, columns), 1) < source.size
+    reached, passed = count([inside & (keys >= threshold), inside & (keys > threshold)], (1,))
+    return reached - passed
+
+
+def find_cuts(sources, dtype, thresholds, quotas):
+    """The flat index below which `quota` scores equal the threshold, for each leaf.
 
     Counts equals per row of a nearly square view, then within the one row that the cut falls in.
 
     Args:
-      scores: float array or keys, not empty.
+      sources: a `Source` for each leaf, none empty.
       dtype: the float dtype to compare in.
-      threshold: a key, scalar.
-      quota: int32 scalar, 1 <= quota <= number of scores equal to the threshold.
+      thresholds: keys, [leaves].
+      quotas: int32 [leaves], at most the number of scores equal to the threshold.
 
     Returns:
-      bool, the shape of `scores`.
+      int32 [leaves]; anything where the quota is 0.
     """
-    split = _rows(scores.shape)
-    if split:
-        rows = scores.reshape(math.prod(scores.shape[:split]), -1)
-    else:  # one axis, or all but one short: fold what lies flat, padded
-        columns = math.isqrt(scores.size - 1) + 1
-        rows = jnp.pad(scores.reshape(-1), (0, -scores.size % columns)).reshape(-1, columns)
-    inside = _inside(rows.shape, scores.size)
-
-    keys = _keys.to_keys(rows, dtype)
-    reached, passed = count([inside & (keys >= threshold), inside & (keys > threshold)], (1,))
-    row, above = _first_reaching(reached - passed, quota)
-    in_row = _keys.to_keys(lax.dynamic_index_in_dim(rows, row, keepdims=False), dtype) == threshold
-    column, _ = _first_reaching(in_row.astype(jnp.int32), quota - above)
-
-    # The barrier makes XLA compute the keys again rather than keep them: a copy of the scores.
-    rows, row, column = lax.optimization_barrier((rows, row, column))
-    keys = _keys.to_keys(rows, dtype)
-    before = jnp.where(_iota(rows.shape, 0) == row, column + 1, rows.shape[1])
-    before = jnp.where(_iota(rows.shape, 0) > row, 0, before)
-    mask = (keys > threshold) | ((keys == threshold) & (_iota(rows.shape, 1) < before))
-    return mask.reshape(-1)[: scores.size].reshape(scores.shape)
-
-
-def _iota(shape, axis):
-    return lax.broadcasted_iota(jnp.int32, shape, axis)
-
-
-def _inside(shape, size):
-    """True where a folded view holds an element, not padding."""
-    full, rest = divmod(size, shape[1])
-    if rest == 0:
-        return jnp.ones((), bool)
-    return (_iota(shape, 0) < full) | (_iota(shape, 1) < rest)
+    rows, columns = np.array([_matrix_shape(x.shape) for x in sources], np.int32).T
+    per_row = [_equal_per_row(x, dtype, thresholds, jnp.int32(i)) for i, x in enumerate(sources)]
+    row, above = _first_reaching(pad_rows(jnp.concatenate(per_row), rows, 0), quotas)
+    chosen = [_row(x, row, jnp.int32(i)) for i, x in enumerate(sources)]
+    lowest, _ = _keys.key_range(dtype)
+    in_row = pad_rows(keys_of(chosen, dtype), columns, lowest - 1) == thresholds[:, None]
+    column, _ = _first_reaching(in_row.astype(jnp.int32), quotas - above)
+    return row * columns + column + 1

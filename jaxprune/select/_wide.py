@@ -33,7 +33,7 @@ def carry(wide, bits: int = BITS):
 
 
 def subtract(a, b, bits: int = BITS):
-    """a - b; a negative difference has a negative high limb."""
+    """A - b; a negative difference has a negative high limb."""
     return carry(a - b, bits)
 
 
@@ -49,12 +49,12 @@ def total(counts, bits: int = BITS):
 
 
 def at_least(a, b, bits: int = BITS):
-    """a >= b."""
+    """A >= b."""
     return subtract(a, b, bits)[..., 0] >= 0
 
 
 def equal(a, b):
-    """a == b."""
+    """A == b."""
     return jnp.all(a == b, axis=-1)
 
 

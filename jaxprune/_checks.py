@@ -1,0 +1,68 @@
+"""Checks of arguments: what is wrong, where, and what to write instead."""
+
+import math
+import operator
+
+import jax
+import numpy as np
+
+
+def is_traced(value) -> bool:
+    """Whether `value` is known only when the compiled program runs."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def check_sparsity(value, name: str, *, where: str = ""):
+    """A fraction of zeros in [0, 1): as a Python float, or as it is where it is traced."""
+    at = f" for {where}" if where else ""
+    if isinstance(value, bool | np.bool_) or isinstance(value, str | bytes) or value is None:
+        raise TypeError(
+            f"{name}={value!r}{at} is not a number; give a fraction of zeros such as 0.9."
+        )
+    if is_traced(value):
+        if value.ndim:
+            raise TypeError(f"{name}{at} must be a scalar, not of shape {value.shape}.")
+        return value
+    try:
+        number = decimal(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name}={value!r}{at} is not a number; give a fraction of zeros such as 0.9."
+        ) from error
+    if not 0 <= number < 1 or math.isnan(number):
+        hint = f" Did you mean {number / 100:g}?" if 1 < number < 100 else ""
+        raise ValueError(
+            f"{name}={value!r}{at} must be a fraction of zeros, 0 <= {name} < 1.{hint}"
+        )
+    return number
+
+
+def decimal(value) -> float:
+    """A number as a Python float; a float32 as the shortest decimal that denotes it.
+
+    float32(0.9) is 0.89999998; who writes 0.9 into a float32 schedule asks for 0.9.
+    """
+    if isinstance(value, int | float) and not isinstance(value, np.floating):
+        return float(value)
+    array = np.asarray(value)
+    if array.ndim or array.dtype.kind not in "fiuV":
+        raise TypeError(f"expected a scalar number, not {array.dtype}{list(array.shape)}")
+    return float(str(array[()]))
+
+
+def check_step(value, name: str, *, minimum: int = 0) -> int:
+    """A whole number known at build time."""
+    if is_traced(value):
+        raise TypeError(
+            f"{name} is traced, but which steps are events must be known when the program is "
+            f"built; pass {name} as a Python int."
+        )
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r} is not a step; give a whole number.")
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}={value!r} is not a whole number of steps.") from error
+    if number < minimum:
+        raise ValueError(f"{name}={number} must be at least {minimum}.")
+    return number

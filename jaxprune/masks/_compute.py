@@ -1,0 +1,97 @@
+"""Masks of all leaves at once: scores, units, selection, and back to the shapes of the leaves."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxprune.masks._targets import Setup, Target
+from jaxprune.select import _keys, _wide
+from jaxprune.select._select import select
+from jaxprune.select._source import Source
+
+
+def _source(target: Target, w, grad) -> Source:
+    criterion = target.criterion
+    if not _keys.can_order(w.dtype):  # float8 and the like
+        w = w.astype(jnp.float32)
+    if criterion.elementwise and not criterion.needs:
+        return Source(w, criterion.function)
+    scores = criterion(w, path=target.path, grad=grad)
+    if not hasattr(scores, "shape") or scores.shape != w.shape:
+        raise ValueError(
+            f"the criterion gave scores of shape {getattr(scores, 'shape', None)} for "
+            f"{target.path} of shape {w.shape}; scores have the shape of the leaf."
+        )
+    _keys.check_dtype(scores.dtype, f"the score of {target.path}")
+    return Source(scores)
+
+
+def _rank_first(setup: Setup, sources, num_keep, lower, upper):
+    """Where some units rank before all others: asks for the rest among one kind of unit only.
+
+    Returns the sources and counts to select with, and for each group whether it is among the first
+    that some have to go (True) or whether all of them stay (False).
+    """
+    first = [t.pattern.first_units(t.shape) for t in setup.targets]
+    before = np.zeros((len(setup.labels),), np.int64)
+    for target, units in zip(setup.targets, first, strict=True):
+        before[target.group] += units or 0
+    before = _wide.constant(before)
+    ranked = np.array([False] * len(setup.labels))
+    ranked[[t.group for t, units in zip(setup.targets, first, strict=True) if units is not None]] = True
+    among = _wide.at_least(jnp.asarray(before), num_keep) | ~ranked
+    num_keep = jnp.where(among[:, None], num_keep, _wide.subtract(num_keep, before))
+    chosen = []
+    for i, (target, source, units) in enumerate(zip(setup.targets, sources, first, strict=True)):
+        if units is None:
+            chosen.append(source)
+            continue
+        wanted = among[target.group]
+        most = jnp.where(wanted, jnp.int32(units), jnp.int32(source.size - units))
+        chosen.append(
+            Source(source.array, source.scores, source.member, wanted, num_candidates=most)
+        )
+        if lower is not None:
+            settled = jnp.where(wanted, 0, units)
+            lower = lower.at[i].set(jnp.clip(lower[i] - settled, 0, most))
+            upper = upper.at[i].set(jnp.clip(upper[i] - settled, 0, most))
+    return chosen, num_keep, lower, upper, among
+
+
+@functools.partial(jax.jit, static_argnames=("setup",))
+def compute(setup: Setup, leaves, grads, num_keep, lower, upper):
+    """Masks of the targets.
+
+    Args:
+      setup: what is pruned, static.
+      leaves: the targets' arrays.
+      grads: their gradients, or None.
+      num_keep, lower, upper: as in `Counts`.
+
+    Returns:
+      A list of bool arrays.
+    """
+    grads = [None] * len(leaves) if grads is None else grads
+    leaves, grads = lax.stop_gradient((leaves, grads))
+    num_keep = jnp.asarray(num_keep)
+    if lower is not None:
+        lower, upper = jnp.asarray(lower), jnp.asarray(upper)
+    sources = [
+        target.pattern.units(_source(target, w, g))
+        for target, w, g in zip(setup.targets, leaves, grads, strict=True)
+    ]
+    among = None
+    if any(source.member is not None for source in sources):
+        sources, num_keep, lower, upper, among = _rank_first(
+            setup, sources, num_keep, lower, upper
+        )
+    masks = select(sources, setup.groups, num_keep, lower=lower, upper=upper)
+    full = []
+    for target, source, mask in zip(setup.targets, sources, masks, strict=True):
+        if source.member is not None:
+            mask = mask | (source.member & ~among[target.group])
+        full.append(target.pattern.expand(mask, target.shape))
+    return full

@@ -1,0 +1,193 @@
+"""How many units each group keeps at a sparsity: exact integers, on the host or in the program."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprune import allocate as _allocate
+from jaxprune._checks import check_sparsity, is_traced
+from jaxprune.masks._targets import Setup
+from jaxprune.select import _wide
+
+
+class Counts(NamedTuple):
+    """Arrays for `compute`: limbs per group, and bounds per leaf where there are any."""
+
+    num_keep: np.ndarray  # int32 [groups, 2]
+    lower: np.ndarray | None  # int32 [leaves]
+    upper: np.ndarray | None
+
+
+def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Counts:
+    """How many units each group keeps.
+
+    Args:
+      setup: what is pruned.
+      allocate: how leaves that are ranked by themselves share; None is uniform.
+      sparsity: of all that has none of its own, a float or traced.
+      progress: how far along the schedule is, sparsity / final sparsity.
+      step: where schedules of single leaves are read.
+
+    Raises:
+      TypeError: an allocation other than uniform at a traced sparsity.
+      ValueError: the bounds leave no room for the sparsity.
+    """
+    own = [_own_sparsity(t, progress, step) for t in setup.targets]
+    if is_traced(sparsity) or is_traced(progress) or any(is_traced(s) for s in own):
+        return _count_traced(setup, allocate, sparsity, progress, own)
+    members = _members(setup)
+    num_keep = [0] * len(setup.labels)
+    bounds = [_bounds(t, progress) for t in setup.targets]
+    shared = {}
+    for group, indices in enumerate(members):
+        first = indices[0]
+        if own[first] is not None:
+            num_keep[group] = _kept(setup.targets[first].units, own[first])
+        elif len(indices) == 1 and setup.labels[group] == setup.targets[first].path:
+            shared[group] = first
+        else:
+            units = sum(setup.targets[i].units for i in indices)
+            num_keep[group] = _kept(units, sparsity)
+            _check_room(setup, indices, bounds, num_keep[group], sparsity)
+    if shared:
+        leaves = {
+            setup.targets[i].path: _allocate.Leaf(
+                setup.targets[i].shape, setup.targets[i].units, *bounds[i]
+            )
+            for i in shared.values()
+        }
+        kept = (allocate or _allocate.uniform)(leaves, sparsity)
+        for group, i in shared.items():
+            num_keep[group] = kept[setup.targets[i].path]
+    limbs = _wide.constant(num_keep)
+    if not _ranks_bounded(setup):
+        return Counts(limbs, None, None)
+    loose = [(0, t.units) if own[i] is not None else bounds[i] for i, t in enumerate(setup.targets)]
+    lower, upper = np.array(loose, np.int32).T
+    return Counts(limbs, lower, upper)
+
+
+def _own_sparsity(target, progress, step):
+    if target.sparsity is None:
+        return None
+    if callable(target.sparsity):
+        value = target.sparsity(0 if step is None else step)
+        return check_sparsity(value, "sparsity", where=target.path)
+    return target.sparsity * progress
+
+
+def _members(setup):
+    members: list[list[int]] = [[] for _ in setup.labels]
+    for i, target in enumerate(setup.targets):
+        members[target.group].append(i)
+    return members
+
+
+def _ranks_bounded(setup):
+    """Whether some leaf is ranked with others and bounded."""
+    several = [len(m) > 1 for m in _members(setup)]
+    return any(t.bounded and several[t.group] for t in setup.targets)
+
+
+def _kept(units, sparsity):
+    return round(units * (1 - sparsity))
+
+
+def _bounds(target, progress):
+    """The fewest and the most units that a leaf may keep."""
+    low, high = 0, target.units
+    if target.max_sparsity is not None:
+        low = math.floor(target.units * (1 - target.max_sparsity))
+    if target.min_sparsity is not None:
+        high = math.ceil(target.units * (1 - target.min_sparsity * progress))
+    return low, max(low, high)
+
+
+def _check_room(setup, indices, bounds, kept, sparsity):
+    fewest, most = (sum(bounds[i][side] for i in indices) for side in (0, 1))
+    if not fewest <= kept <= most:
+        units = sum(setup.targets[i].units for i in indices)
+        side = "max_sparsity" if kept < fewest else "min_sparsity"
+        raise ValueError(
+            f"sparsity={sparsity:g} is out of reach in scope {setup.labels[setup.targets[indices[0]].group]}: "
+            f"{side} allows {1 - most / units:.6g} to {1 - fewest / units:.6g}. Change one of them."
+        )
+
+
+def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
+    if allocate not in (None, _allocate.uniform):
+        name = getattr(allocate, "__name__", repr(allocate))
+        raise TypeError(
+            f"sparsity is traced, and allocate={name} is solved on the host; pass a Python float, "
+            'or use allocate=jaxprune.allocate.uniform or scope="global".'
+        )
+    members = _members(setup)
+    if any(t.bounded and len(members[t.group]) == 1 for t in setup.targets):
+        raise TypeError(
+            "sparsity is traced, and min_sparsity or max_sparsity of leaves that share by "
+            'allocation are solved on the host; pass a Python float, or use scope="global".'
+        )
+    limbs = []
+    for indices in members:
+        value = sparsity if own[indices[0]] is None else own[indices[0]]
+        limbs.append(kept_traced(sum(setup.targets[i].units for i in indices), value))
+    num_keep = jnp.stack(limbs)
+    if not _ranks_bounded(setup):
+        return Counts(num_keep, None, None)
+    lower = np.array([_bounds(t, 0.0)[0] for t in setup.targets], np.int32)
+    most = [
+        t.units
+        if t.min_sparsity is None
+        else jnp.minimum(_wide.to_int32(kept_traced(t.units, t.min_sparsity * progress)) + 1, t.units)
+        for t in setup.targets
+    ]
+    return Counts(num_keep, lower, jnp.maximum(jnp.stack(list(map(jnp.int32, most))), lower))
+
+
+_DIGIT, _DIGITS = 12, 5  # a fraction as 5 digits of 12 bits: 60 bits, more than a float has
+
+
+def kept_traced(units: int, sparsity):
+    """round(units * (1 - sparsity)) in exact integers, for a sparsity known only at run time.
+
+    The float is taken for exactly the number it is. int32 limbs [2].
+    """
+    base = 1 << _DIGIT
+    rest = jnp.clip(jnp.asarray(sparsity), 0, 1)
+    rest = rest if rest.dtype == jnp.float64 else rest.astype(jnp.float32)
+    digits = []  # of the sparsity, most significant first; each step is exact
+    for _ in range(_DIGITS):
+        rest = rest * base
+        digits.append(jnp.floor(rest).astype(jnp.int32))
+        rest = rest - jnp.floor(rest)
+    factor = [(units >> (_DIGIT * i)) & (base - 1) for i in range(4)]
+    # units * sparsity: schoolbook product, least significant digit first. A sparsity of 1 has a
+    # leading digit of 2**12, and a column's sum stays under 2**31.
+    columns = [jnp.int32(0)] * (_DIGITS + 4)
+    for i, digit in enumerate(reversed(digits)):
+        for j, other in enumerate(factor):
+            columns[i + j] += digit * other
+    carried = jnp.int32(0)
+    product = []
+    for column in columns:
+        column = column + carried
+        product.append(column & (base - 1))
+        carried = column >> _DIGIT
+    product.append(carried)
+    fraction, whole = product[:_DIGITS], product[_DIGITS:]
+    pruned = jnp.stack(
+        [
+            (whole[1] >> 8) + (whole[2] << 4) + (whole[3] << 16),
+            whole[0] + ((whole[1] & 0xFF) << _DIGIT),
+        ]
+    )
+    # Round what is kept, units - product, half to even: it ends in a half where the product does.
+    top, below = fraction[-1], sum(fraction[:-1])
+    half = base // 2
+    is_half = (top == half) & (below == 0)
+    kept = _wide.subtract(jnp.asarray(_wide.constant(units)), pruned)
+    odd = (kept[1] & 1) == 1
+    up = (top > half) | ((top == half) & (below > 0)) | (is_half & odd)
+    return _wide.subtract(kept, jnp.stack([jnp.int32(0), up.astype(jnp.int32)]))

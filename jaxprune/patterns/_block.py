@@ -1,0 +1,111 @@
+"""Blocks: rectangles of weights that live or die together."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxprune import axes as _axes
+from jaxprune.patterns import _pool
+from jaxprune.select._source import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Rectangles of weights live or die together.
+
+    A block's score is the mean of its scores. Where an axis is not a multiple of the block, the
+    last blocks are smaller, and their mean is over the weights they have. Sparsity counts blocks.
+
+    Args:
+      shape: lengths of a block along `axes`, at least 1 each.
+      axes: the axes that are cut into blocks; all others are not: a (3, 3, in, out) kernel has
+        blocks of its own at each of the nine positions.
+
+    Raises:
+      TypeError: lengths or axes are not whole numbers.
+      ValueError: a length is under 1, or shape and axes differ in number.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxprune
+      >>> w = {"kernel": jnp.array([[1.0, 1.0, 5.0], [1.0, 1.0, 4.0]])}
+      >>> jaxprune.masks.make(w, 0.5, pattern=jaxprune.Block((2, 2)))["kernel"]
+      Array([[False, False,  True],
+             [False, False,  True]], dtype=bool)
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...] = (-2, -1)
+
+    def __post_init__(self):
+        for name in ("shape", "axes"):
+            value = getattr(self, name)
+            try:
+                value = tuple(value)
+            except TypeError as error:
+                raise TypeError(f"Block: {name}={value!r} must be a tuple of integers.") from error
+            if any(isinstance(v, bool) or not isinstance(v, int) for v in value):
+                raise TypeError(f"Block: {name}={value!r} must hold whole numbers.")
+            object.__setattr__(self, name, value)
+        if len(self.shape) != len(self.axes):
+            raise ValueError(
+                f"Block: shape={self.shape} has {len(self.shape)} lengths for "
+                f"{len(self.axes)} axes {self.axes}; give one for each."
+            )
+        if min(self.shape, default=0) < 1:
+            raise ValueError(f"Block: shape={self.shape} must hold lengths of at least 1.")
+
+    def _lengths(self, shape):
+        """The block's length along every axis of a leaf."""
+        lengths = [1] * len(shape)
+        for axis, length in zip(self.axes, self.shape, strict=True):
+            lengths[axis] = length
+        return lengths
+
+    def _grid(self, shape):
+        return [-(-n // b) for n, b in zip(shape, self._lengths(shape), strict=True)]
+
+    def check(self, shape, path):
+        """The axes must exist."""
+        _axes.normalize_all(self.axes, len(shape), f"{self!r} for {path}")
+
+    def num_units(self, shape):
+        """How many blocks, the smaller ones at the edges included."""
+        return math.prod(self._grid(shape))
+
+    def units(self, source: Source) -> Source:
+        """The mean score of each block."""
+        scores = source.scores(source.array)
+        lengths, grid = self._lengths(scores.shape), self._grid(scores.shape)
+        edges = [g * b - n for n, b, g in zip(scores.shape, lengths, grid, strict=True)]
+        cut = [d for g, b in zip(grid, lengths, strict=True) for d in (g, b)]
+        valid = None
+        if any(edges):
+            valid = jnp.ones((), bool)
+            padded = [g * b for g, b in zip(grid, lengths, strict=True)]
+            for axis, n in enumerate(scores.shape):
+                if edges[axis]:
+                    valid = valid & (lax.broadcasted_iota(jnp.int32, padded, axis) < n)
+            valid = valid.reshape(cut)
+            scores = jnp.pad(scores, [(0, edge) for edge in edges])
+        inner = tuple(range(1, len(cut), 2))
+        return Source(_pool.mean(scores.reshape(cut), inner, valid))
+
+    def expand(self, mask, shape):
+        """Every weight of a block has the block's mask."""
+        lengths, grid = self._lengths(shape), self._grid(shape)
+        mask = jnp.expand_dims(mask.reshape(grid), tuple(range(1, 2 * len(grid), 2)))
+        cut = [d for g, b in zip(grid, lengths, strict=True) for d in (g, b)]
+        full = jnp.broadcast_to(mask, cut)
+        full = full.reshape([g * b for g, b in zip(grid, lengths, strict=True)])
+        return lax.slice(full, [0] * len(shape), shape)
+
+    def first_units(self, shape):
+        """None: scores alone decide."""
+        return None
+
+    def __str__(self):
+        axes = f" axes {self.axes}" if self.axes != (-2, -1) else ""
+        return f"block {'x'.join(map(str, self.shape))}{axes}"

@@ -1,0 +1,188 @@
+"""Which leaves are pruned, and how: rules by path, and a default for what no rule names.
+
+A leaf that no rule matches is left dense if one of these holds, in this order:
+
+1. it is not floating;
+2. fewer than two of its axes are longer than 1;
+3. its name says bias, norm scale, embedding or position table (`bias`, `b`, `scale`, `embedding`,
+   `pos_embedding`, `wte` ...), also when it has two axes or more: a bias of attention is
+   (heads, dim), and `nn.scan` or `vmap` stack a norm's scale to (layers, features);
+4. it lies in a module named after a norm or an embedding, and is not called `kernel`;
+5. its neighbours say so: it has the shape of the bias beside it, as a stacked norm's weight has,
+   or, under a name that says nothing, the shape of the weight beside it without one axis.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxprune._checks import check_sparsity
+
+_WEIGHT = re.compile(r"kernel|weights?|w\d*|w_.*|.*_(kernel|weight|w)", re.I)
+_BIAS = re.compile(r"b\d*|bias(es|_.*)?|.*_bias|beta|offset", re.I)
+_NORM = re.compile(r"scale|gamma|gain|mean|var|.*_(scale|gamma|norm)", re.I)
+_TABLE = re.compile(
+    r".*embed.*|w[tp]e|cls|.*tokens?|(.*_)?(rel_?)?pos((_|emb|enc|ition).*)?", re.I
+)
+_NORM_MODULE = re.compile(r".*norm.*|(.*_)?(ln|bn)(_?\d+|_.*)?", re.I)
+_TABLE_MODULE = re.compile(r"(?!.*patch).*embed.*|w[tp]e|(.*_)?pos(_.*)?", re.I)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How the leaves at some paths are pruned.
+
+    The first rule whose `path` matches the whole path of a leaf decides; what it leaves None comes
+    from the arguments of `prune` or `prune_params`. A rule that matches makes a floating leaf
+    prunable, whatever the default says, unless it says `dense=True`.
+
+    Args:
+      path: regular expression for whole paths such as `encoder/layers_0/mlp/kernel`.
+      dense: leave these leaves alone.
+      sparsity: their own sparsity, 0 <= s < 1, each by itself, outside any ranking with others.
+        A number follows the curve of the schedule to that number; a schedule is followed itself.
+      pattern: their pattern.
+      score: their criterion.
+      min_sparsity, max_sparsity: bounds on the sparsity of each leaf that a ranking or an
+        allocation gives.
+
+    Raises:
+      TypeError, ValueError: an argument is of the wrong kind or out of range.
+
+    Example:
+      >>> from jaxprune import Rule
+      >>> rules = [Rule("stem/.*", dense=True), Rule(".*/head/kernel", sparsity=0.8)]
+    """
+
+    path: str
+    dense: bool = False
+    sparsity: Any = None
+    pattern: Any = None
+    score: Any = None
+    min_sparsity: float | None = None
+    max_sparsity: float | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.path, str):
+            raise TypeError(f"Rule: path={self.path!r} must be a regular expression as a string.")
+        try:
+            re.compile(self.path)
+        except re.error as error:
+            raise ValueError(
+                f"Rule: path={self.path!r} is not a regular expression: {error}."
+            ) from error
+        if not isinstance(self.dense, bool):
+            raise TypeError(f"Rule({self.path!r}): dense={self.dense!r} must be True or False.")
+        rest = ("sparsity", "pattern", "score", "min_sparsity", "max_sparsity")
+        given = [name for name in rest if getattr(self, name) is not None]
+        if self.dense and given:
+            raise ValueError(f"Rule({self.path!r}): dense=True leaves no use for {given[0]}.")
+        for name in ("sparsity", "min_sparsity", "max_sparsity"):
+            value = getattr(self, name)
+            if value is not None and not (name == "sparsity" and callable(value)):
+                checked = check_sparsity(value, name, where=f"Rule({self.path!r})")
+                object.__setattr__(self, name, checked)
+
+    def matches(self, path: str) -> bool:
+        """Whether the rule is about the leaf at `path`."""
+        return re.fullmatch(self.path, path) is not None
+
+    def __str__(self):
+        return f"Rule({self.path!r})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What the rules say about one leaf: the rule that matched, and why it is dense, if it is."""
+
+    rule: Rule | None
+    dense: str | None
+
+
+def decide(paths: Sequence[str], leaves: Sequence[Any], rules: Sequence[Rule]) -> list[Decision]:
+    """What the rules, and the default after them, say about each leaf.
+
+    Args:
+      paths: of the leaves, `a/b/kernel`.
+      leaves: anything with a shape and a dtype.
+      rules: in order; the first full match decides.
+
+    Returns:
+      A decision for each leaf.
+
+    Raises:
+      TypeError: a rule would prune a leaf that is not floating.
+      ValueError: a rule matches no path.
+    """
+    decisions = []
+    beside: dict[str, list[tuple[str, Any]]] = {}
+    for path, leaf in zip(paths, leaves, strict=True):
+        parent, _, name = path.rpartition("/")
+        beside.setdefault(parent, []).append((name, leaf))
+    for path, leaf in zip(paths, leaves, strict=True):
+        rule = next((rule for rule in rules if rule.matches(path)), None)
+        if rule is None:
+            parent, _, name = path.rpartition("/")
+            decisions.append(Decision(None, _dense_by_default(parent, name, leaf, beside[parent])))
+            continue
+        if not rule.dense and not _is_floating(leaf):
+            raise TypeError(
+                f"{rule} would prune {path}, whose dtype is {_dtype(leaf)}; only real floating "
+                f"leaves can be pruned. Narrow the path, or put Rule({path!r}, dense=True) first."
+            )
+        decisions.append(Decision(rule, "rule" if rule.dense else None))
+    for rule in rules:
+        if not any(rule.matches(path) for path in paths):
+            some = ", ".join(list(paths)[:8]) + (", ..." if len(paths) > 8 else "")
+            raise ValueError(
+                f"{rule} matches no leaf. A rule is a regular expression for a whole path; the "
+                f"paths are {some or 'none'}."
+            )
+    return decisions
+
+
+def _dtype(leaf):
+    return getattr(leaf, "dtype", type(leaf).__name__)
+
+
+def _is_floating(leaf):
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _dense_by_default(parent, name, leaf, neighbours) -> str | None:
+    """Why a leaf is dense if no rule names it; None: it is prunable."""
+    if not _is_floating(leaf):
+        return f"not floating: {_dtype(leaf)}"
+    shape = tuple(leaf.shape)
+    if sum(n > 1 for n in shape) < 2:
+        return "one axis"
+    module = parent.rpartition("/")[2]
+    if _BIAS.fullmatch(name):
+        return "bias, by name"
+    if _NORM.fullmatch(name):
+        return "norm, by name"
+    if _TABLE.fullmatch(name):
+        return "table, by name"
+    if name != "kernel":
+        if _NORM_MODULE.fullmatch(module):
+            return "norm, by module"
+        if _TABLE_MODULE.fullmatch(module) and len(shape) == 2:
+            return "table, by module"
+        for other, array in neighbours:
+            if _BIAS.fullmatch(other) and tuple(array.shape) == shape:
+                return f"shape of {other}"
+            if not _WEIGHT.fullmatch(name) and _is_floating(array) and _drops_axis(shape, array):
+                return f"shape of {other} less an axis"
+    return None
+
+
+def _drops_axis(shape, array):
+    """Whether `shape` is the array's without one of its axes."""
+    whole = tuple(array.shape)
+    return math.prod(whole) > math.prod(shape) and any(
+        whole[:axis] + whole[axis + 1 :] == shape for axis in range(len(whole))
+    )

@@ -1,0 +1,42 @@
+"""Random scores: the control that every criterion has to beat."""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.scores._criterion import Criterion
+
+
+def random(key: jax.Array) -> Criterion:
+    """The criterion that ranks weights at random.
+
+    Each leaf has its own stream, from `key` and its path. The scores are the same at every event,
+    so a gradual schedule prunes more and more of the same order and revives nothing.
+
+    Args:
+      key: a PRNG key. There is no default: equal keys give equal masks.
+
+    Returns:
+      A criterion with float32 scores in [0, 1).
+
+    Raises:
+      TypeError: `key` is not a key.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import jaxprune
+      >>> w = {"kernel": jnp.ones((2, 4))}
+      >>> score = jaxprune.scores.random(jax.random.key(0))
+      >>> masks = jaxprune.masks.make(w, 0.5, score=score)
+      >>> int(masks["kernel"].sum())
+      4
+    """
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"key={key!r} is not a PRNG key; pass jax.random.key(seed).")
+
+    def score(w, *, path):
+        own = jax.random.fold_in(key, zlib.crc32(path.encode()))
+        return jax.random.uniform(own, w.shape, jnp.float32)
+
+    return Criterion(score, needs=("path",))
