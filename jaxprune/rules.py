@@ -25,9 +25,7 @@ from jaxprune._checks import check_sparsity
 _WEIGHT = re.compile(r"kernel|weights?|w\d*|w_.*|.*_(kernel|weight|w)", re.I)
 _BIAS = re.compile(r"b\d*|bias(es|_.*)?|.*_bias|beta|offset", re.I)
 _NORM = re.compile(r"scale|gamma|gain|mean|var|.*_(scale|gamma|norm)", re.I)
-_TABLE = re.compile(
-    r".*embed.*|w[tp]e|cls|.*tokens?|(.*_)?(rel_?)?pos((_|emb|enc|ition).*)?", re.I
-)
+_TABLE = re.compile(r".*embed.*|w[tp]e|cls|.*tokens?|(.*_)?(rel_?)?pos((_|emb|enc|ition).*)?", re.I)
 _NORM_MODULE = re.compile(r".*norm.*|(.*_)?(ln|bn)(_?\d+|_.*)?", re.I)
 _TABLE_MODULE = re.compile(r"(?!.*patch).*embed.*|w[tp]e|(.*_)?pos(_.*)?", re.I)
 

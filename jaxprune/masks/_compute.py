@@ -41,7 +41,9 @@ def _rank_first(setup: Setup, sources, num_keep, lower, upper):
         before[target.group] += units or 0
     before = _wide.constant(before)
     ranked = np.array([False] * len(setup.labels))
-    ranked[[t.group for t, units in zip(setup.targets, first, strict=True) if units is not None]] = True
+    ranked[
+        [t.group for t, units in zip(setup.targets, first, strict=True) if units is not None]
+    ] = True
     among = _wide.at_least(jnp.asarray(before), num_keep) | ~ranked
     num_keep = jnp.where(among[:, None], num_keep, _wide.subtract(num_keep, before))
     chosen = []
@@ -85,9 +87,7 @@ def compute(setup: Setup, leaves, grads, num_keep, lower, upper):
     ]
     among = None
     if any(source.member is not None for source in sources):
-        sources, num_keep, lower, upper, among = _rank_first(
-            setup, sources, num_keep, lower, upper
-        )
+        sources, num_keep, lower, upper, among = _rank_first(setup, sources, num_keep, lower, upper)
     masks = select(sources, setup.groups, num_keep, lower=lower, upper=upper)
     full = []
     for target, source, mask in zip(setup.targets, sources, masks, strict=True):

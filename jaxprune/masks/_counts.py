@@ -140,7 +140,9 @@ def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
     most = [
         t.units
         if t.min_sparsity is None
-        else jnp.minimum(_wide.to_int32(kept_traced(t.units, t.min_sparsity * progress)) + 1, t.units)
+        else jnp.minimum(
+            _wide.to_int32(kept_traced(t.units, t.min_sparsity * progress)) + 1, t.units
+        )
         for t in setup.targets
     ]
     return Counts(num_keep, lower, jnp.maximum(jnp.stack(list(map(jnp.int32, most))), lower))

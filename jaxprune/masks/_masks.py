@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxprune._checks import check_sparsity, is_traced
 from jaxprune._tree import flatten, path_string
@@ -100,43 +101,50 @@ def place(setup, masks, structure):
     return structure.unflatten(leaves)
 
 
-def is_mask(node) -> bool:
-    """Whether a node of a tree of masks is an array rather than a stand-in for a dense leaf."""
-    return hasattr(node, "dtype")
+def stands_for_leaf(node) -> bool:
+    """Whether a node of a tree of masks stands for a leaf that is dense, or that optax hides."""
+    return node is None or isinstance(node, optax.MaskedNode)
+
+
+def flatten_masks(masks) -> dict[str, object]:
+    """Path -> mask, and None where a leaf is dense."""
+    pairs = jax.tree_util.tree_flatten_with_path(masks, is_leaf=stands_for_leaf)[0]
+    return {path_string(p): None if stands_for_leaf(m) else m for p, m in pairs}
 
 
 def match(params, masks) -> list[tuple[str, object, object]]:
     """(path, leaf, mask or None) for each leaf of `params`.
 
+    Trees are compared by their paths, so that masks from an optimizer state fit, in which Flax
+    wraps leaves of other types.
+
     Raises:
       TypeError: a mask is not bool.
       ValueError: the trees or the shapes differ.
     """
-    pairs, structure = jax.tree_util.tree_flatten_with_path(params)
-    try:
-        flat = structure.flatten_up_to(masks)
-    except (ValueError, TypeError, KeyError) as error:
+    paths, leaves, _ = flatten(params)
+    flat = flatten_masks(masks)
+    strange = [path for path in flat if path not in set(paths)]
+    missing = [path for path in paths if path not in flat]
+    if strange or missing:
+        what = f"has {strange[0]!r}, which params lack" if strange else f"lacks {missing[0]!r}"
         raise ValueError(
-            f"masks is a tree of another structure than params: {error}. Masks have the tree of "
-            "their params, with None for dense leaves."
-        ) from error
-    matched = []
-    for (path, leaf), mask in zip(pairs, flat, strict=True):
-        where = path_string(path)
-        if not is_mask(mask):
-            if jax.tree.leaves(mask):
-                raise ValueError(f"the mask of {where} is {mask!r}; give a bool array or None.")
-            matched.append((where, leaf, None))
+            f"masks is a tree of another structure: it {what}. Masks have the tree of their "
+            "params, with None for dense leaves."
+        )
+    for path, leaf in zip(paths, leaves, strict=True):
+        mask = flat[path]
+        if mask is None:
             continue
-        if mask.dtype != jnp.bool_:
-            raise TypeError(f"the mask of {where} is {mask.dtype}; masks are bool, True = keep.")
+        if getattr(mask, "dtype", None) != jnp.bool_:
+            kind = getattr(mask, "dtype", repr(mask))
+            raise TypeError(f"the mask of {path} is {kind}; masks are bool arrays, True = keep.")
         if mask.shape != jnp.shape(leaf):
             raise ValueError(
-                f"the mask of {where} has shape {mask.shape}, the leaf {jnp.shape(leaf)}; a mask "
+                f"the mask of {path} has shape {mask.shape}, the leaf {jnp.shape(leaf)}; a mask "
                 "has the shape of its leaf."
             )
-        matched.append((where, leaf, mask))
-    return matched
+    return [(path, leaf, flat[path]) for path, leaf in zip(paths, leaves, strict=True)]
 
 
 def apply(params, masks):

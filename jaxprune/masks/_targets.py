@@ -91,7 +91,7 @@ def options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity) 
         )
     if allocate is not None and scope != "leaf":
         raise ValueError(
-            'allocate divides a total among leaves, which a ranking over several leaves does '
+            "allocate divides a total among leaves, which a ranking over several leaves does "
             f'itself; leave it out, or use scope="leaf" instead of {scope!r}.'
         )
     if allocate is not None and not (callable(allocate) or isinstance(allocate, Mapping)):
@@ -108,8 +108,16 @@ def options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity) 
         rules += tuple(_rules.Rule(path, sparsity=s) for path, s in allocate.items())
         allocate = None
     for where, rule in [("", None), *((f"{r}: ", r) for r in rules)]:
-        low = bounds["min_sparsity"] if rule is None or rule.min_sparsity is None else rule.min_sparsity
-        high = bounds["max_sparsity"] if rule is None or rule.max_sparsity is None else rule.max_sparsity
+        low = (
+            bounds["min_sparsity"]
+            if rule is None or rule.min_sparsity is None
+            else rule.min_sparsity
+        )
+        high = (
+            bounds["max_sparsity"]
+            if rule is None or rule.max_sparsity is None
+            else rule.max_sparsity
+        )
         if low is not None and high is not None and low > high:
             raise ValueError(f"{where}min_sparsity={low} exceeds max_sparsity={high}.")
     score = as_criterion(score)

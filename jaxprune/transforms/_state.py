@@ -1,0 +1,121 @@
+"""Masks found in any optimizer state."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune._tree import path_string
+from jaxprune.masks._masks import flatten_masks, stands_for_leaf
+
+
+class PruneState(NamedTuple):
+    """State of `prune`.
+
+    Attributes:
+      prune_step: how many updates have been made, int32.
+      masks: bool arrays in the tree of the params, None where a leaf is dense.
+      masks_changed: whether the last update was an event, bool.
+      inner_state: the state of the optimizer inside.
+    """
+
+    prune_step: Any
+    masks: Any
+    masks_changed: Any
+    inner_state: Any
+
+
+class KeepState(NamedTuple):
+    """State of `keep`.
+
+    Attributes:
+      masks: bool arrays in the tree of the params, None where a leaf is dense.
+      inner_state: the state of the optimizer inside.
+    """
+
+    masks: Any
+    inner_state: Any
+
+
+def _find(state, kinds) -> list:
+    """States of the given kinds, wherever they lie in a pytree or in an object with `opt_state`."""
+    state = getattr(state, "opt_state", state)
+    found = []
+
+    def visit(node):
+        for leaf in jax.tree.leaves(node, is_leaf=lambda x: isinstance(x, kinds)):
+            if isinstance(leaf, kinds):
+                found.append(leaf)
+                visit(leaf.inner_state)
+
+    visit(state)
+    return found
+
+
+def get_masks(state):
+    """The masks in an optimizer state.
+
+    Args:
+      state: any optax state that holds one of `prune` or `keep`, in a chain, `optax.MultiSteps`,
+        `optax.masked`, `optax.partition` and so on; or an object whose `opt_state` is one, such as
+        a Flax `TrainState` or `nnx.Optimizer`.
+
+    Returns:
+      A pytree in the tree of the params: bool arrays, None where a leaf is dense. Where several
+      transforms prune different leaves, their masks together.
+
+    Raises:
+      ValueError: there is no such state, or a leaf has masks of several.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> import jaxprune
+      >>> tx = optax.chain(optax.clip(1.0), jaxprune.prune(optax.adam(1e-3), sparsity=0.5))
+      >>> jaxprune.get_masks(tx.init({"kernel": jnp.ones((2, 2))}))["kernel"].shape
+      (2, 2)
+    """
+    found = _find(state, (PruneState, KeepState))
+    if not found:
+        raise ValueError(
+            "the state holds no masks: it has no state of jaxprune.prune or jaxprune.keep."
+        )
+    if len(found) == 1:
+        return found[0].masks
+    merged = flatten_masks(found[0].masks)
+    for one in found[1:]:
+        for path, mask in flatten_masks(one.masks).items():
+            if mask is not None and merged.get(path) is not None:
+                raise ValueError(
+                    f"{path} has masks of several transforms; take the one you mean from the state."
+                )
+            merged[path] = merged.get(path) if mask is None else mask
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: merged[path_string(path)], found[0].masks, is_leaf=stands_for_leaf
+    )
+
+
+def masks_changed(state) -> jax.Array:
+    """Whether the last update recomputed masks, so that it is time to validate.
+
+    Args:
+      state: as for `get_masks`; it must hold a state of `prune`.
+
+    Returns:
+      bool scalar array.
+
+    Raises:
+      ValueError: there is no state of `prune`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> import jaxprune
+      >>> tx = jaxprune.prune(optax.sgd(0.1), sparsity=0.5)
+      >>> params = {"kernel": jnp.ones((2, 2))}
+      >>> _, state = tx.update(params, tx.init(params), params)
+      >>> bool(jaxprune.masks_changed(state))
+      True
+    """
+    found = _find(state, (PruneState,))
+    if not found:
+        raise ValueError("the state has no state of jaxprune.prune, so no masks that change.")
+    return jnp.any(jnp.stack([jnp.asarray(one.masks_changed) for one in found]))

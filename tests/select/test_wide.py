@@ -1,0 +1,127 @@
+"""Limbs against Python integers, which have no width."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from jaxprune.select import _wide
+
+BITS = [3, 4, 5, 6, _wide.BITS]
+
+
+def limbs(values, bits):
+    return jnp.asarray(_wide.constant(values, bits=bits))
+
+
+def value(wide, bits):
+    """As Python integers, of limbs that are in their range."""
+    wide = np.asarray(wide)
+    assert wide.dtype == np.int32
+    high, low = wide[..., 0].ravel().tolist(), wide[..., 1].ravel().tolist()
+    assert all(0 <= limb < 1 << bits for limb in low)
+    return [(h << bits) + n for h, n in zip(high, low, strict=True)]
+
+
+def four(low, high):
+    """Lists of four: one shape, one compilation."""
+    near = st.integers(-3, 3)
+    return st.lists(
+        st.integers(low, high) | near.filter(lambda x: x >= low), min_size=4, max_size=4
+    )
+
+
+def sums(bits):
+    """What a total may reach."""
+    return (1 << (30 + bits)) - 1
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(data=st.data())
+def test_constants(bits, data):
+    values = data.draw(four(-sums(bits), sums(bits)))
+    assert value(_wide.constant(values, bits=bits), bits) == values
+
+
+def test_constants_nest():
+    wide = _wide.constant([[0, 2**20], [2**31, 2**45 + 5]])
+    assert wide.shape == (2, 2, 2)
+    assert value(wide, _wide.BITS) == [0, 2**20, 2**31, 2**45 + 5]
+    assert _wide.constant(2**40).shape == (2,)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(data=st.data())
+def test_int32_there_and_back(bits, data):
+    values = data.draw(four(-(2**31), 2**31 - 1))
+    wide = _wide.from_int32(jnp.array(values, jnp.int32), bits=bits)
+    assert value(wide, bits) == values
+    assert _wide.to_int32(wide, bits=bits).tolist() == values
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(data=st.data())
+def test_differences_and_order(bits, data):
+    a, b = data.draw(four(0, sums(bits))), data.draw(four(0, sums(bits)))
+    b[0] = a[0]
+    x, y = limbs(a, bits), limbs(b, bits)
+    assert value(_wide.subtract(x, y, bits=bits), bits) == [
+        m - n for m, n in zip(a, b, strict=True)
+    ]
+    assert _wide.at_least(x, y, bits=bits).tolist() == [m >= n for m, n in zip(a, b, strict=True)]
+    assert _wide.equal(x, y).tolist() == [m == n for m, n in zip(a, b, strict=True)]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(data=st.data())
+def test_carry_restores_the_range(bits, data):
+    high, low = data.draw(four(-(2**29), 2**29)), data.draw(four(-(2**29), 2**29))
+    wide = _wide.carry(jnp.array([high, low], jnp.int32).T, bits=bits)
+    assert value(wide, bits) == [(h << bits) + n for h, n in zip(high, low, strict=True)]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(data=st.data())
+def test_floats_are_near(bits, data):
+    values = data.draw(four(-sums(bits), sums(bits)))
+    floats = np.asarray(_wide.to_float(limbs(values, bits), bits=bits)).tolist()
+    for number, exact in zip(floats, values, strict=True):
+        assert abs(number - exact) <= abs(exact) * 2.0**-22
+        assert number == exact or abs(exact) >= 2**24
+
+
+# Wide limbs leave room for few summands before a carry: 26 bits for 16, 28 bits for 4.
+@pytest.mark.parametrize("bits", [*BITS, 26, 28])
+@pytest.mark.parametrize("length", [1, 4, 5, 17, 70])
+@given(data=st.data())
+def test_totals(bits, length, data):
+    most = min(2**31 - 1, sums(bits) // length)
+    element = st.integers(0, most) | st.sampled_from([0, most])
+    counts = data.draw(hnp.arrays(np.int32, (length, 3), elements=element))
+    wide = _wide.total(jnp.asarray(counts), bits=bits)
+    assert value(wide, bits) == [sum(column) for column in counts.T.tolist()]
+
+
+@pytest.mark.parametrize("length", [1023, 1024, 1025, 5000])
+@pytest.mark.parametrize("count", [1, 2**20 - 1, 2**20, 2**31 - 1])
+def test_totals_past_int32(length, count):
+    wide = _wide.total(jnp.full(length, count, jnp.int32))
+    assert value(wide, _wide.BITS) == [length * count]
+
+
+def test_a_total_past_2_to_the_40_is_compared_to_the_unit():
+    counts = np.random.default_rng(0).integers(0, 2**31, 3000).astype(np.int32)
+    exact = sum(counts.tolist())
+    assert exact > 2**41
+    total = _wide.total(jnp.asarray(counts))
+    for difference in (-(2**33), -1, 0, 1, 2**33):
+        other = limbs(exact + difference, _wide.BITS)
+        assert bool(_wide.at_least(total, other)) == (difference <= 0)
+        assert bool(_wide.equal(total, other)) == (difference == 0)
+        assert value(_wide.subtract(total, other), _wide.BITS) == [-difference]
+
+
+def test_no_counts():
+    assert value(_wide.total(jnp.zeros((0,), jnp.int32)), _wide.BITS) == [0]
