@@ -1,6 +1,7 @@
 """jaxprune: functional pruning transforms for JAX."""
 
 from jaxprune import allocate as allocate
+from jaxprune import analysis as analysis
 from jaxprune import masks as masks
 from jaxprune import patterns as patterns
 from jaxprune import recipes as recipes
@@ -9,6 +10,8 @@ from jaxprune import scores as scores
 from jaxprune import select as select
 from jaxprune import transforms as transforms
 from jaxprune._version import __version__ as __version__
+from jaxprune.analysis import plan as plan
+from jaxprune.analysis import summary as summary
 from jaxprune.masks import apply as apply_masks
 from jaxprune.oneshot import prune_params as prune_params
 from jaxprune.patterns import NM as NM
@@ -28,3 +31,37 @@ from jaxprune.transforms import get_masks as get_masks
 from jaxprune.transforms import keep as keep
 from jaxprune.transforms import masks_changed as masks_changed
 from jaxprune.transforms import prune as prune
+
+__all__ = [
+    "NM",
+    "Block",
+    "Channel",
+    "Rule",
+    "Unstructured",
+    "__version__",
+    "allocate",
+    "analysis",
+    "apply_masks",
+    "constant",
+    "cosine",
+    "every",
+    "exponential",
+    "get_masks",
+    "keep",
+    "linear",
+    "masks",
+    "masks_changed",
+    "one_shot",
+    "patterns",
+    "plan",
+    "polynomial",
+    "prune",
+    "prune_params",
+    "recipes",
+    "schedules",
+    "scores",
+    "select",
+    "steps",
+    "summary",
+    "transforms",
+]

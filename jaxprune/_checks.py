@@ -15,7 +15,7 @@ def is_traced(value) -> bool:
 def check_sparsity(value, name: str, *, where: str = ""):
     """A fraction of zeros in [0, 1): as a Python float, or as it is where it is traced."""
     at = f" for {where}" if where else ""
-    if isinstance(value, bool | np.bool_) or isinstance(value, str | bytes) or value is None:
+    if value is None or isinstance(value, bool | np.bool_ | str | bytes):
         raise TypeError(
             f"{name}={value!r}{at} is not a number; give a fraction of zeros such as 0.9."
         )

@@ -36,14 +36,13 @@ def _rank_first(setup: Setup, sources, num_keep, lower, upper):
     that some have to go (True) or whether all of them stay (False).
     """
     first = [t.pattern.first_units(t.shape) for t in setup.targets]
-    before = np.zeros((len(setup.labels),), np.int64)
+    ahead = np.zeros((len(setup.labels),), np.int64)
+    ranked = np.zeros((len(setup.labels),), bool)
     for target, units in zip(setup.targets, first, strict=True):
-        before[target.group] += units or 0
-    before = _wide.constant(before)
-    ranked = np.array([False] * len(setup.labels))
-    ranked[
-        [t.group for t, units in zip(setup.targets, first, strict=True) if units is not None]
-    ] = True
+        if units is not None:
+            ahead[target.group] += units
+            ranked[target.group] = True
+    before = _wide.constant(ahead)
     among = _wide.at_least(jnp.asarray(before), num_keep) | ~ranked
     num_keep = jnp.where(among[:, None], num_keep, _wide.subtract(num_keep, before))
     chosen = []

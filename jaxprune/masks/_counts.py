@@ -109,10 +109,11 @@ def _check_room(setup, indices, bounds, kept, sparsity):
     fewest, most = (sum(bounds[i][side] for i in indices) for side in (0, 1))
     if not fewest <= kept <= most:
         units = sum(setup.targets[i].units for i in indices)
+        label = setup.labels[setup.targets[indices[0]].group]
         side = "max_sparsity" if kept < fewest else "min_sparsity"
         raise ValueError(
-            f"sparsity={sparsity:g} is out of reach in scope {setup.labels[setup.targets[indices[0]].group]}: "
-            f"{side} allows {1 - most / units:.6g} to {1 - fewest / units:.6g}. Change one of them."
+            f"sparsity={sparsity:g} is out of reach in scope {label}: {side} allows "
+            f"{1 - most / units:.6g} to {1 - fewest / units:.6g}. Change one of them."
         )
 
 

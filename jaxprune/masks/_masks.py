@@ -68,7 +68,8 @@ def make(
         check_reachable(target, sparsity)
         if "grad" in target.criterion.needs and grads is None:
             raise ValueError(
-                f"the criterion for {target.path} needs gradients; pass grads=jax.grad(loss)(params)."
+                f"the criterion for {target.path} needs gradients; pass "
+                "grads=jax.grad(loss)(params)."
             )
     _, leaves, structure = flatten(params)
     if grads is not None:

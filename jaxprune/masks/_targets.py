@@ -189,8 +189,8 @@ def _check_together(targets):
         if other.pattern != target.pattern:
             raise ValueError(
                 f"{other.path} ({other.pattern}) and {target.path} ({target.pattern}) are ranked "
-                "together but have different patterns, whose units do not compare. Give one of "
-                "them a sparsity of its own, Rule(path, sparsity=...), or label them apart by scope."
+                "together but have different patterns, whose units do not compare. Give one a "
+                "sparsity of its own, Rule(path, sparsity=...), or label them apart by scope."
             )
         if target.size >= 2**31:
             raise ValueError(

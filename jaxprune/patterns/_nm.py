@@ -58,7 +58,7 @@ class NM:
         if shape[axis] % self.m:
             raise ValueError(
                 f"{self!r} for {path}: axis {axis} of shape {tuple(shape)} is not divisible by "
-                f"{self.m}. Exempt the leaf with Rule({path!r}, dense=True), or choose another axis."
+                f"{self.m}. Exempt the leaf by Rule({path!r}, dense=True), or choose another axis."
             )
 
     def num_units(self, shape):

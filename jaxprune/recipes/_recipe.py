@@ -1,12 +1,12 @@
 """What a recipe is: schedules that belong together, the stages they make, a table and a plot."""
 
 import dataclasses
-import io
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune import _table
 from jaxprune._checks import is_traced
 from jaxprune.schedules import Every, Schedule, resolve_events
 
@@ -71,13 +71,6 @@ class Stage:
     weight_decay: float
 
 
-def _missing(module: str, what: str, error: ImportError) -> ImportError:
-    return ImportError(
-        f"{what} needs {module}; install it with: pip install 'jaxprune[report]'",
-        name=error.name,
-    )
-
-
 def _percent(value) -> str:
     return "traced" if is_traced(value) else f"{100 * value:.4g} %"
 
@@ -115,28 +108,18 @@ class Recipe:
 
     def __str__(self) -> str:
         """A table of the stages; raises ImportError without rich."""
-        try:
-            from rich import box
-            from rich.console import Console
-            from rich.table import Table
-        except ImportError as error:
-            raise _missing("rich", "the table of a recipe", error) from error
-        table = Table(box=box.SIMPLE_HEAD)
-        table.add_column("stage")
-        for name in ("steps", "sparsity", "learning rate", "weight decay"):
-            table.add_column(name, justify="right")
-        for stage in self.stages:
-            table.add_row(
+        rows = [
+            (
                 stage.name,
                 f"{stage.begin}-{stage.end - 1}",
                 _span(stage.sparsity, _percent),
                 _span(stage.learning_rate, "{:g}".format),
                 f"{stage.weight_decay:g}",
             )
-        console = Console(file=io.StringIO(), width=100, color_system=None)
-        console.print(table)
-        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-        return "\n".join(line.rstrip() for line in lines if line.strip())
+            for stage in self.stages
+        ]
+        columns = ("stage", "steps", "sparsity", "learning rate", "weight decay")
+        return _table.render("the table of a recipe", columns, rows)
 
     def plot(self, path=None):
         """Draws sparsity, learning rate and weight decay over the steps, stages shaded.
@@ -159,7 +142,7 @@ class Recipe:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise _missing("matplotlib", "the plot of a recipe", error) from error
+            raise _table.missing("matplotlib", "the plot of a recipe", error) from error
         if any(is_traced(value) for stage in self.stages for value in stage.sparsity):
             raise TypeError("sparsity is traced and cannot be drawn; plot outside of jit and vmap.")
         events = resolve_events(self.when, self.sparsity).all()

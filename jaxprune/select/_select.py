@@ -178,7 +178,7 @@ def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Arra
         raise ValueError(
             f"m={m} does not divide axis {axis} of shape {scores.shape}; choose an m that does."
         )
-    shape = scores.shape[:axis] + (scores.shape[axis] // m, m) + scores.shape[axis + 1 :]
+    shape = (*scores.shape[:axis], scores.shape[axis] // m, m, *scores.shape[axis + 1 :])
     keys = _keys.to_keys(lax.stop_gradient(scores)).reshape(shape)
     index = lax.broadcasted_iota(jnp.int32, shape, axis + 1)
     rank = jnp.zeros(shape, jnp.int32)
