@@ -136,9 +136,8 @@ def plan(
     for target in setup.targets:
         check_reachable(target, value)
     paths, leaves, _ = flatten(params)
-    kept = dict(
-        zip((t.index for t in setup.targets), _kept(setup, chosen, leaves, value, events.end))
-    )
+    counted = _kept(setup, chosen, leaves, value, events.end)
+    kept = {t.index: n for t, n in zip(setup.targets, counted, strict=True)}
     by_index = {t.index: t for t in setup.targets}
     planned = []
     for i, (path, leaf, decision) in enumerate(zip(paths, leaves, decisions, strict=True)):

@@ -122,7 +122,8 @@ def _first_probes(sources, dtype, groups, num_keep, sizes):
     fraction = _wide.to_float(num_keep) / np.maximum(np.array(sizes, np.float32), 1)
     rank = fraction * sampled
     deviation = jnp.sqrt(rank * jnp.clip(1 - fraction, 0)) + 1
-    ranks = jnp.clip(rank[:, None] - _SPREAD_SAMPLE * deviation[:, None], 0, sampled[:, None] + 1)
+    ranks = rank[:, None] - _SPREAD_SAMPLE[None] * deviation[:, None]
+    ranks = jnp.clip(ranks, 0, sampled[:, None] + 1)
 
     def halve(_, bracket):
         lower, upper = bracket
@@ -146,13 +147,13 @@ def _next_probes(bracket, excess, missing, shrunk):
     position = excess / between
     width = _distance(bracket.low, bracket.high)
     deviation = jnp.sqrt(between * position * (1 - position)) + 0.5
-    guess = position[:, None] + _SPREAD_COUNTS * (deviation / between)[:, None]
-    even = np.arange(1, PROBES + 1, dtype=np.float32) / (PROBES + 1)
+    guess = position[:, None] + _SPREAD_COUNTS[None] * (deviation / between)[:, None]
+    even = np.arange(1, PROBES + 1, dtype=np.float32)[None] / (PROBES + 1)
     where = jnp.clip(jnp.where(shrunk[:, None], guess, even), 0, 1)
     # Largest float32 below the unsigned range: the product must not wrap.
     most = np.float32(np.nextafter(np.float32(2.0 ** (8 * width.dtype.itemsize)), np.float32(0)))
     offset = jnp.minimum(where * width.astype(jnp.float32)[:, None], most).astype(width.dtype)
-    order = np.arange(1, PROBES + 1, dtype=width.dtype)
+    order = np.arange(1, PROBES + 1, dtype=width.dtype)[None]
     inner = jnp.where(width > PROBES, width - PROBES, 1)[:, None] + order - 1
     offset = jnp.clip(offset, order, inner)  # distinct, and strictly inside the bracket
     return _advance(bracket.low[:, None], jnp.minimum(offset, width[:, None]))

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -200,7 +201,7 @@ def top_k_masks(
 
     Args:
       leaves: float arrays of any shapes, each with under 2**31 elements; of one group, also of
-        different dtypes.
+        different dtypes (XLA may flush subnormal float32 scores to 0 beside float64 ones).
       k: for each group how many to keep, Python integers of any size or int32 scalars (they may
         be traced), clipped to [0, size of the group].
       groups: for each array the number of its group, 0 .. len(k) - 1, static. None: each array is
@@ -220,14 +221,15 @@ def top_k_masks(
       [Array([False,  True], dtype=bool), Array([False,  True], dtype=bool)]
     """
     leaves = [jnp.asarray(x) for x in leaves]
-    groups = tuple(range(len(leaves)) if groups is None else map(int, groups))
+    groups = tuple(range(len(leaves)) if groups is None else map(operator.index, groups))
     if len(groups) != len(leaves):
         raise ValueError(
             f"groups has {len(groups)} entries for {len(leaves)} arrays; give one each."
         )
-    if any(not 0 <= g < len(k) for g in groups):
+    if set(groups) != set(range(len(k))):
         raise ValueError(
-            f"groups names {max(groups, default=0)}, k has {len(k)} entries: 0 .. {len(k) - 1}."
+            f"k has {len(k)} entries for the groups {sorted(set(groups))}; number the groups from "
+            "0 and give one k for each."
         )
     for i, x in enumerate(leaves):
         _keys.check_dtype(x.dtype, f"leaves[{i}]")
@@ -239,14 +241,18 @@ def top_k_masks(
         sum(x.size for x, h in zip(leaves, groups, strict=True) if h == g) for g in range(len(k))
     ]
     num_keep = [_limbs(value, size) for value, size in zip(k, sizes, strict=True)]
-    sources = [Source(lax.stop_gradient(x)) for x in leaves]
-    return select(sources, groups, jnp.stack(num_keep)) if leaves else []
+    return _select_arrays(tuple(leaves), groups, jnp.stack(num_keep)) if leaves else []
+
+
+@functools.partial(jax.jit, static_argnames=("groups",))
+def _select_arrays(leaves, groups, num_keep):
+    return select([Source(lax.stop_gradient(x)) for x in leaves], groups, num_keep)
 
 
 def _limbs(k, size):
     if isinstance(k, (int, np.integer)) and not isinstance(k, bool):
         return jnp.asarray(_wide.constant(min(max(int(k), 0), size)))
-    k = jnp.asarray(k)
+    k = jnp.asarray(k) if hasattr(k, "dtype") else np.asarray(k)
     if k.ndim or not jnp.issubdtype(k.dtype, jnp.integer):
         raise TypeError(f"k must be an integer, not {k.dtype}{list(k.shape)}.")
     return _wide.from_int32(jnp.clip(k, 0, min(size, 2**31 - 1)).astype(jnp.int32))

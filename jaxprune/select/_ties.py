@@ -34,7 +34,7 @@ def _first_reaching(counts, quota):
 
     Both int32 [rows]; `counts` is int32 [rows, n], `quota` int32 [rows].
     """
-    index = jnp.arange(counts.shape[1], dtype=jnp.int32)
+    index = jnp.arange(counts.shape[1], dtype=jnp.int32)[None]
 
     def before(i):
         return jnp.sum(jnp.where(index < i[:, None], counts, 0), axis=1, dtype=jnp.int32)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune._tree import flatten, path_string
+from jaxprune.masks._bits import from_bits
+from jaxprune.masks._masks import flatten_masks
 
 
 def zero_where_pruned(mask, x):
@@ -47,23 +49,27 @@ def masked_update(inner, masks, updates, inner_state, params, extra):
 
     Args:
       inner: a transform that takes extra args, or None: `updates` are what to emit already.
-      masks: path -> mask for all leaves of `params`, None where dense.
+      masks: bits of masks in the tree of `params`, None where dense.
       updates, inner_state, params, extra: as in an optax update.
 
     Returns:
       (updates, inner_state)
     """
     paths, weights, structure = flatten(params)
+    masks = {
+        path: None if bits is None else from_bits(bits)
+        for path, bits in flatten_masks(masks).items()
+    }
     flat = structure.flatten_up_to(updates)
     if inner is not None:
         active = [
             g if masks[path] is None or g is None else zero_where_pruned(masks[path], g)
             for path, g in zip(paths, flat, strict=True)
         ]
+        # The state is masked before the update, not after: so XLA can still update it in place.
         updates, inner_state = inner.update(
-            structure.unflatten(active), inner_state, params, **extra
+            structure.unflatten(active), mask_state(inner_state, masks), params, **extra
         )
-        inner_state = mask_state(inner_state, masks)
         flat = structure.flatten_up_to(updates)
     emitted = [
         u if masks[path] is None else jnp.where(masks[path], u.astype(p.dtype), -p)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxprune.masks._masks import flatten_masks, match
+from jaxprune.masks._bits import to_bits
+from jaxprune.masks._masks import match
 from jaxprune.transforms._inner import NO_PARAMS, check_inner, masked_update
 from jaxprune.transforms._state import KeepState
 
@@ -52,7 +53,10 @@ def keep(
     def init(params):
         structure = jax.tree.structure(params)
         # Copies: a donated state must not take the caller's masks with it.
-        own = [None if m is None else jnp.array(m, copy=True) for _, _, m in match(params, masks)]
+        own = [
+            None if m is None else jnp.array(to_bits(jnp.asarray(m)), copy=True)
+            for _, _, m in match(params, masks)
+        ]
         state = optax.EmptyState() if inner is None else inner.init(params)
         return KeepState(structure.unflatten(own), state)
 
@@ -60,7 +64,7 @@ def keep(
         if params is None:
             raise ValueError(NO_PARAMS)
         updates, inner_state = masked_update(
-            inner, flatten_masks(state.masks), updates, state.inner_state, params, extra
+            inner, state.masks, updates, state.inner_state, params, extra
         )
         return updates, KeepState(state.masks, inner_state)
 

@@ -8,6 +8,7 @@ import optax
 from jax import lax
 
 from jaxprune._tree import flatten
+from jaxprune.masks._bits import ones, to_bits
 from jaxprune.masks._compute import compute
 from jaxprune.masks._masks import flatten_masks, place
 from jaxprune.masks._targets import Options, options, resolve
@@ -37,7 +38,8 @@ def _refresh(setup, course, leaves, grads, masks, step, rows, counts):
     """The masks after the event at `step`, if it is one. Jitted for callers that are not."""
 
     def recompute():
-        return compute(setup, leaves, grads, *_events.counts_at(step, course, rows, counts))
+        counted = _events.counts_at(step, course, rows, counts)
+        return [to_bits(mask) for mask in compute(setup, leaves, grads, *counted)]
 
     return _at_event(course.events.is_event(step), recompute, masks)
 
@@ -133,8 +135,7 @@ def prune(
             setup, masks = None, params
         else:
             setup, _, _, leaves, structure = prepared(params)
-            ones = [jnp.ones_like(leaves[t.index], dtype=bool) for t in setup.targets]
-            masks = place(setup, ones, structure)
+            masks = place(setup, [ones(leaves[t.index]) for t in setup.targets], structure)
         return PruneState(
             prune_step=jnp.zeros((), jnp.int32),
             masks=masks,
@@ -158,14 +159,14 @@ def prune(
 
             def recompute():
                 counts = _events.counts_traced(step, course, setup, chosen.allocate)
-                return compute(setup, targets, grads, *counts)
+                return [to_bits(mask) for mask in compute(setup, targets, grads, *counts)]
 
             new = _at_event(course.events.is_event(step), recompute, old)
         else:
             new = _refresh(setup, course, targets, grads, old, step, rows, counts)
         masks = place(setup, new, structure)
         updates, inner_state = masked_update(
-            inner, flatten_masks(masks), updates, state.inner_state, params, extra
+            inner, masks, updates, state.inner_state, params, extra
         )
         changed = jnp.asarray(course.events.is_event(step))
         step = optax.safe_increment(step)

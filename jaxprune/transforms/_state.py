@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune._tree import path_string
+from jaxprune.masks._bits import from_bits
 from jaxprune.masks._masks import flatten_masks, stands_for_leaf
 
 
@@ -14,7 +15,8 @@ class PruneState(NamedTuple):
 
     Attributes:
       prune_step: how many updates have been made, int32.
-      masks: bool arrays in the tree of the params, None where a leaf is dense.
+      masks: in the tree of the params, as bits (uint8, eight rows to a byte) or bool, None where a
+        leaf is dense. Read them with `get_masks`.
       masks_changed: whether the last update was an event, bool.
       inner_state: the state of the optimizer inside.
     """
@@ -29,7 +31,8 @@ class KeepState(NamedTuple):
     """State of `keep`.
 
     Attributes:
-      masks: bool arrays in the tree of the params, None where a leaf is dense.
+      masks: in the tree of the params, as bits (uint8, eight rows to a byte) or bool, None where a
+        leaf is dense. Read them with `get_masks`.
       inner_state: the state of the optimizer inside.
     """
 
@@ -79,19 +82,20 @@ def get_masks(state):
         raise ValueError(
             "the state holds no masks: it has no state of jaxprune.prune or jaxprune.keep."
         )
-    if len(found) == 1:
-        return found[0].masks
     merged = flatten_masks(found[0].masks)
     for one in found[1:]:
-        for path, mask in flatten_masks(one.masks).items():
-            if mask is not None and merged.get(path) is not None:
+        for path, bits in flatten_masks(one.masks).items():
+            if bits is not None and merged.get(path) is not None:
                 raise ValueError(
                     f"{path} has masks of several transforms; take the one you mean from the state."
                 )
-            merged[path] = merged.get(path) if mask is None else mask
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: merged[path_string(path)], found[0].masks, is_leaf=stands_for_leaf
-    )
+            merged[path] = merged.get(path) if bits is None else bits
+
+    def mask(path, _):
+        bits = merged[path_string(path)]
+        return None if bits is None else from_bits(bits)
+
+    return jax.tree_util.tree_map_with_path(mask, found[0].masks, is_leaf=stands_for_leaf)
 
 
 def masks_changed(state) -> jax.Array:

@@ -1,0 +1,124 @@
+"""Rankings over several leaves whose sparsities have bounds, against a greedy sort."""
+
+import math
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from mask_oracle import assert_same, counts, draw, kernels, top_k
+
+from jaxprune import Block, Rule, masks
+
+TOTAL = 68
+seeds = st.integers(0, 2**32 - 1)
+eighths = st.integers(0, 2**20 - 1).map(lambda n: n / 2**20)
+
+# max_sparsity, min_sparsity, rules -> the bounds on what a, b and c keep of 24, 24 and 20
+CONFIGS = {
+    "max": ({"max_sparsity": 0.75}, [6, 6, 5], [24, 24, 20]),
+    "both": ({"max_sparsity": 0.875, "min_sparsity": 0.25}, [3, 3, 2], [18, 18, 15]),
+    "by rule": (
+        {
+            "min_sparsity": 0.125,
+            "rules": [
+                Rule("a/.*", max_sparsity=0.5),
+                Rule("c/.*", min_sparsity=0.75, max_sparsity=0.75),
+            ],
+        },
+        [12, 0, 5],
+        [21, 21, 5],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@given(seeds, st.booleans(), eighths)
+def test_a_bounded_ranking_is_the_greedy_one(name, seed, ties, sparsity):
+    options, lower, upper = CONFIGS[name]
+    params, kept = draw(seed, ties=ties), round(TOTAL * (1 - sparsity))
+    for w, scale in zip(kernels(params), (1e-3, 1.0, 30.0), strict=True):
+        w *= scale  # so that the bounds bind
+    if not sum(lower) <= kept <= sum(upper):
+        with pytest.raises(ValueError, match="is out of reach in scope global"):
+            masks.make(params, sparsity, scope="global", **options)
+        return
+    made = masks.make(params, sparsity, scope="global", **options)
+    assert sum(counts(made)) == kept
+    for count, low, high in zip(counts(made), lower, upper, strict=True):
+        assert low <= count <= high
+    assert_same(made, top_k(kernels(params), kept, lower, upper))
+
+
+TRACED = {
+    name: jax.jit(
+        lambda params, s, options=options: masks.make(params, s, scope="global", **options)
+    )
+    for name, (options, _, _) in CONFIGS.items()
+}
+
+
+@pytest.mark.parametrize("name", ["max", "both"])
+@given(seeds, st.booleans(), eighths)
+def test_a_traced_sparsity_obeys_the_same_bounds(name, seed, ties, sparsity):
+    options, lower, upper = CONFIGS[name]
+    params, kept = draw(seed, ties=ties), round(TOTAL * (1 - sparsity))
+    assume(sum(lower) <= kept <= sum(upper))
+    for w, scale in zip(kernels(params), (1e-3, 1.0, 30.0), strict=True):
+        w *= scale
+    assert_same(TRACED[name](params, sparsity), top_k(kernels(params), kept, lower, upper))
+
+
+@pytest.mark.parametrize("size", [10, 100])
+@pytest.mark.parametrize("bound", [0.1, 0.3, 0.7, 0.9])
+def test_bounds_are_meant_as_decimals(size, bound):
+    """1 - 0.9 is a little below 0.1 and 1 - 0.7 a little above 0.3: neither costs a weight."""
+    shape = (2, size // 2)
+    low = {"kernel": np.linspace(0.1, 0.2, size, dtype=np.float32).reshape(shape)}
+    high = {"kernel": np.linspace(1, 2, size, dtype=np.float32).reshape(shape)}
+    exact = size * (1 - Fraction(str(bound)))
+    params = {"low": low, "high": high}
+    made = masks.make(params, max(0.5, 1 - bound), scope="global", max_sparsity=max(bound, 0.5))
+    if bound > 0.5:
+        assert int(made["low"]["kernel"].sum()) == math.floor(exact)
+    else:
+        made = masks.make(params, 0.5, scope="global", min_sparsity=bound)
+        assert int(made["high"]["kernel"].sum()) == math.ceil(exact)
+
+
+def test_leaf_scope_keeps_to_the_bounds_of_the_allocation():
+    params = draw(0, ties=False)
+    rules = [Rule("a/.*", max_sparsity=0.5)]
+    made = masks.make(params, 0.75, rules=rules)
+    assert counts(made)[0] == 12
+    assert sum(counts(made)) == 17
+
+
+def test_one_leaf_in_global_scope_is_ranked_not_allocated():
+    params = {"kernel": np.arange(16, dtype=np.float32).reshape(4, 4)}
+    make = jax.jit(lambda s: masks.make(params, s, scope="global", max_sparsity=0.75))
+    assert counts(make(0.5)) == [8]
+
+
+def test_no_leaf_is_emptied():
+    """8 blocks at most 90 % sparse: one at least is left."""
+    shape = (8, 16)
+    params = {
+        "low": {"kernel": np.full(shape, 0.1, np.float32)},
+        "high": {"kernel": np.full(shape, 1.0, np.float32)},
+    }
+    made = masks.make(params, 0.5, scope="global", max_sparsity=0.9, pattern=Block((4, 4)))
+    assert int(made["low"]["kernel"].sum()) == 16
+
+
+def test_bounds_that_contradict_each_other():
+    with pytest.raises(ValueError, match=r"min_sparsity=0\.6 exceeds max_sparsity=0\.5"):
+        masks.make(draw(0, ties=False), 0.5, scope="global", min_sparsity=0.6, max_sparsity=0.5)
+
+
+def test_bounds_of_an_allocation_need_a_sparsity_known_on_the_host():
+    params = draw(0, ties=False)
+    with pytest.raises(TypeError, match="min_sparsity or max_sparsity of leaves that share"):
+        jax.jit(lambda s: masks.make(params, s, max_sparsity=0.5))(0.5)

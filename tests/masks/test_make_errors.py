@@ -1,0 +1,124 @@
+"""What `masks.make` says when it cannot."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprune import NM, Block, Rule, allocate, masks, scores
+
+W = np.arange(32, dtype=np.float32).reshape(8, 4)
+PARAMS = {"enc": {"kernel": W, "bias": np.zeros(4, np.float32)}, "step": np.int32(3)}
+
+
+@pytest.mark.parametrize("sparsity", [1.0, 1.2, 90, -0.1, float("nan"), float("inf")])
+def test_a_sparsity_out_of_range(sparsity):
+    """JaxPruner keeps one weight at each of those above 1, and all at -0.1."""
+    with pytest.raises(ValueError, match=f"sparsity={sparsity}.*0 <= sparsity < 1"):
+        masks.make(PARAMS, sparsity)
+
+
+def test_a_percentage_gets_a_hint():
+    with pytest.raises(ValueError, match=r"Did you mean 0\.9\?"):
+        masks.make(PARAMS, 90)
+
+
+@pytest.mark.parametrize("sparsity", [True, np.True_, "0.9", None, [0.5], 1j])
+def test_a_sparsity_that_is_no_number(sparsity):
+    with pytest.raises(TypeError, match="sparsity=.* is not a number"):
+        masks.make(PARAMS, sparsity)
+
+
+def test_a_traced_sparsity_that_is_no_scalar():
+    with pytest.raises(TypeError, match=r"sparsity must be a scalar, not of shape \(2,\)"):
+        jax.jit(lambda s: masks.make(PARAMS, s))(np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"score": "magnitude"}, TypeError, "score='magnitude' is not a function"),
+        ({"pattern": NM}, TypeError, "pattern: .*NM.* is no pattern"),
+        ({"pattern": "2:4"}, TypeError, "pattern: '2:4' is no pattern"),
+        ({"rules": [Rule("enc/.*", pattern="2:4")]}, TypeError, r"Rule\('enc/.*'\): '2:4' is no"),
+        ({"scope": "layer"}, ValueError, "scope='layer' must be"),
+        ({"scope": lambda path: None}, TypeError, "scope gave None for enc/kernel"),
+        ({"allocate": "erk"}, TypeError, "allocate='erk' must be a function"),
+        (
+            {"allocate": allocate.erdos_renyi, "scope": "global"},
+            ValueError,
+            "allocate divides a total among leaves",
+        ),
+        ({"allocate": {"dec/kernel": 0.5}}, ValueError, "'dec/kernel'.* matches no leaf"),
+        ({"allocate": {"enc/kernel": 1.5}}, ValueError, "sparsity=1.5 for Rule"),
+        ({"rules": Rule("enc/.*")}, TypeError, "must be a sequence"),
+        ({"rules": ["enc/.*"]}, TypeError, "rules holds 'enc/.*'; give jaxprune.Rule"),
+        ({"rules": [Rule("dec/.*")]}, ValueError, "matches no leaf.*the paths are enc/bias"),
+        ({"rules": [Rule("step")]}, TypeError, "would prune step, whose dtype is int32"),
+        ({"rules": [Rule(".*", dense=True)]}, ValueError, "nothing is prunable"),
+        ({"min_sparsity": 1.0}, ValueError, "min_sparsity=1.0"),
+        ({"max_sparsity": "1"}, TypeError, "max_sparsity='1' is not a number"),
+        (
+            {"score": scores.Criterion(lambda w, *, grad: w, needs=("grad",))},
+            ValueError,
+            "criterion for enc/kernel needs gradients",
+        ),
+        (
+            {"score": scores.Criterion(lambda w, *, hessian: w, needs=("hessian",))},
+            (TypeError, ValueError),
+            "hessian",
+        ),
+        ({"pattern": NM(2, 3)}, ValueError, "enc/kernel: axis 0 of .* is not divisible by 3"),
+        ({"pattern": Block((2, 2, 2), (0, 1, 2))}, ValueError, "for enc/kernel: axis 2 of a leaf"),
+    ],
+)
+def test_arguments_that_do_not_fit(options, error, message):
+    with pytest.raises(error, match=message):
+        masks.make(PARAMS, 0.5, **options)
+
+
+def test_an_empty_tree():
+    with pytest.raises(ValueError, match="empty tree"):
+        masks.make({}, 0.5)
+    with pytest.raises(ValueError, match="empty tree"):
+        masks.make({"kernel": None}, 0.5)
+
+
+def test_patterns_that_do_not_compare():
+    params = {"a": {"kernel": W}, "b": {"kernel": W}}
+    rules = [Rule("b/.*", pattern=Block((2, 2)))]
+    with pytest.raises(ValueError, match="a/kernel .* and b/kernel .* have different patterns"):
+        masks.make(params, 0.5, scope="global", rules=rules)
+
+
+def test_a_leaf_past_int32():
+    w = jax.ShapeDtypeStruct((2**16, 2**15), jnp.float32)
+    with pytest.raises(ValueError, match="enc/kernel has 2147483648 weights"):
+        masks.make({"enc": {"kernel": w}}, 0.5)
+
+
+def test_a_traced_sparsity_is_not_allocated():
+    with pytest.raises(TypeError, match="allocate=erdos_renyi is solved on the host"):
+        jax.jit(lambda s: masks.make(PARAMS, s, allocate=allocate.erdos_renyi))(0.5)
+
+
+def test_a_traced_sparsity_in_a_rule_names_the_rule():
+    with pytest.raises(TypeError, match="enc"):
+        jax.jit(lambda s: masks.make(PARAMS, 0.5, rules=[Rule("enc/kernel", sparsity=s)]))(0.5)
+
+
+@pytest.mark.parametrize("elementwise", [False, True])
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        (lambda w: w.sum(0), ValueError),
+        (lambda w: None, (TypeError, ValueError)),
+        (lambda w: jnp.abs(w).astype(jnp.int32), TypeError),
+        (lambda w: w > 0, TypeError),
+    ],
+    ids=["shape", "none", "int", "bool"],
+)
+def test_scores_that_do_not_fit_name_the_leaf(function, error, elementwise):
+    score = scores.Criterion(function, elementwise=elementwise)
+    with pytest.raises(error, match="enc/kernel"):
+        masks.make(PARAMS, 0.5, score=score)

@@ -1,0 +1,154 @@
+"""The transforms of the contract table, and one small run that all of them make.
+
+Weights, gradients and learning rates are dyadic, so that arithmetic is exact and programs that fuse
+differently agree to the bit. Everything shares one tree and one course: few programs compile.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxprune as jp
+
+TARGET = 0.75
+BEGIN, END, N = 1, 5, 2
+EVENTS = (1, 3, 5)
+STEPS = 7
+COURSE = {"sparsity": jp.polynomial(TARGET, begin=BEGIN, end=END), "when": jp.every(N)}
+
+
+def dyadic(seed, shape, dtype=jnp.float32):
+    """Normal numbers, rounded to 64ths, none of them 0."""
+    x = np.round(np.random.default_rng(seed).normal(size=shape) * 64)
+    return jnp.asarray(np.where(x == 0, 1, x) / 64, dtype)
+
+
+def make_params(dtype=jnp.float32, seed=0):
+    return {
+        "a": {"bias": dyadic(seed + 2, (8,), dtype), "kernel": dyadic(seed, (16, 8), dtype)},
+        "b": {"kernel": dyadic(seed + 1, (8, 12), dtype)},
+    }
+
+
+def make_grads(step, params, dtype=None):
+    """Gradients that depend on the step alone, and are the same number in any program."""
+
+    def one(w):
+        index = jnp.arange(w.size, dtype=jnp.int32).reshape(w.shape)
+        value = (index * 37 + jnp.int32(step) * 101) % 31 - 15
+        return (value.astype(jnp.float32) / 16).astype(dtype or w.dtype)
+
+    return jax.tree.map(one, params)
+
+
+def sgd():
+    return optax.sgd(0.125, momentum=0.5)
+
+
+def adam():
+    return optax.adam(2**-6)
+
+
+def _wrap(default, **options):
+    return lambda inner=None: jp.prune(inner or default(), **COURSE, **options)
+
+
+def _chained(inner=None):
+    return optax.chain(inner or adam(), jp.prune(**COURSE))
+
+
+def _keep(inner=None):
+    return jp.keep(inner or adam(), jp.masks.make(make_params(), TARGET))
+
+
+TRANSFORMS = {
+    "sgd": _wrap(sgd),
+    "adam": _wrap(adam),
+    "chained": _chained,
+    "global": _wrap(adam, scope="global"),
+    "nm": _wrap(sgd, pattern=jp.NM(2, 4)),
+    "block": _wrap(sgd, pattern=jp.Block((2, 2))),
+    "channel": _wrap(sgd, pattern=jp.Channel()),
+    "random": _wrap(sgd, score=jp.scores.random(jax.random.key(3))),
+    "erk": _wrap(sgd, allocate=jp.allocate.erdos_renyi_kernel),
+    "keep": _keep,
+}
+NAMES = list(TRANSFORMS)
+
+
+@functools.cache
+def transform(name):
+    return TRANSFORMS[name]()
+
+
+class Moment(NamedTuple):
+    """What a run is after a step."""
+
+    params: object
+    state: object
+
+
+def advance(tx, step, params, state, grads=None, **extra):
+    """One step of training."""
+    grads = make_grads(step, params) if grads is None else grads
+    updates, state = tx.update(grads, state, params, **extra)
+    return Moment(optax.apply_updates(params, updates), state)
+
+
+def train(tx, params, steps=STEPS, *, state=None, start=0):
+    """The moments of a run in a Python loop without jit."""
+    state = tx.init(params) if state is None else state
+    moments = []
+    for step in range(start, start + steps):
+        params, state = moment = advance(tx, step, params, state)
+        moments.append(moment)
+    return moments
+
+
+@functools.cache
+def reference(name, seed=0):
+    """The run of a transform of the table, made once."""
+    return train(transform(name), make_params(seed=seed))
+
+
+def masks_by_path(masks):
+    """Path -> numpy mask; dense leaves are left out."""
+    return {
+        jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(m)
+        for p, m in jax.tree_util.tree_flatten_with_path(masks)[0]
+    }
+
+
+def assert_same(a, b):
+    """Two trees are equal bit for bit."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for (path, x), y in zip(
+        jax.tree_util.tree_flatten_with_path(a)[0], jax.tree.leaves(b), strict=True
+    ):
+        x, y = np.asarray(x), np.asarray(y)
+        assert x.dtype == y.dtype, path
+        assert x.shape == y.shape, path
+        assert x.tobytes() == y.tobytes(), jax.tree_util.keystr(path)
+
+
+def assert_zeros(params, masks):
+    """Pruned weights are +0 in their own dtype, and there are masks."""
+    flat = masks_by_path(masks)
+    assert flat
+    leaves = {
+        jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(w)
+        for p, w in jax.tree_util.tree_flatten_with_path(params)[0]
+    }
+    for path, mask in flat.items():
+        assert mask.dtype == np.bool_
+        pruned = leaves[path][~mask].astype(np.float32)
+        assert (pruned == 0).all(), path
+        assert not np.signbit(pruned).any(), path
+
+
+def expected_keep(size, sparsity):
+    return round(size * (1 - sparsity))
