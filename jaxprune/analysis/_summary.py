@@ -74,7 +74,7 @@ class Summary:
 
 
 def _cells(row: Row):
-    shape = "x".join(map(str, row.shape)) if row.path and row.shape != "" else ""
+    shape = "x".join(map(str, row.shape))
     return (
         row.path,
         shape,
@@ -116,5 +116,7 @@ def summary(params, masks) -> Summary:
 
 
 def _total(name, rows):
-    sums = (sum(getattr(row, field) for row in rows) for field in ("size", "kept", "nonzero"))
-    return Row(name, "", *sums, masked=any(row.masked for row in rows))
+    size, kept, nonzero = (
+        sum(getattr(row, field) for row in rows) for field in ("size", "kept", "nonzero")
+    )
+    return Row(name, "", size, kept, nonzero, any(row.masked for row in rows))

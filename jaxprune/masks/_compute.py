@@ -1,6 +1,7 @@
 """Masks of all leaves at once: scores, units, selection, and back to the shapes of the leaves."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def compute(setup: Setup, leaves, grads, num_keep, lower, upper):
         target.pattern.units(_source(target, w, g))
         for target, w, g in zip(setup.targets, leaves, grads, strict=True)
     ]
-    among = None
+    among: Any = None
     if any(source.member is not None for source in sources):
         sources, num_keep, lower, upper, among = _rank_first(setup, sources, num_keep, lower, upper)
     masks = select(sources, setup.groups, num_keep, lower=lower, upper=upper)

@@ -1,7 +1,7 @@
 """How many units each group keeps at a sparsity: exact integers, on the host or in the program."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +15,9 @@ from jaxprune.select import _wide
 class Counts(NamedTuple):
     """Arrays for `compute`: limbs per group, and bounds per leaf where there are any."""
 
-    num_keep: np.ndarray  # int32 [groups, 2]
-    lower: np.ndarray | None  # int32 [leaves]
-    upper: np.ndarray | None
+    num_keep: Any  # int32 [groups, 2]
+    lower: Any  # int32 [leaves], or None
+    upper: Any
 
 
 def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Counts:

@@ -1,6 +1,7 @@
 """Masks as pytrees: make, apply, read off zeros, measure, compare."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,13 +108,13 @@ def stands_for_leaf(node) -> bool:
     return node is None or isinstance(node, optax.MaskedNode)
 
 
-def flatten_masks(masks) -> dict[str, object]:
+def flatten_masks(masks) -> dict[str, Any]:
     """Path -> mask, and None where a leaf is dense."""
     pairs = jax.tree_util.tree_flatten_with_path(masks, is_leaf=stands_for_leaf)[0]
     return {path_string(p): None if stands_for_leaf(m) else m for p, m in pairs}
 
 
-def match(params, masks) -> list[tuple[str, object, object]]:
+def match(params, masks) -> list[tuple[str, Any, Any]]:
     """(path, leaf, mask or None) for each leaf of `params`.
 
     Trees are compared by their paths, so that masks from an optimizer state fit, in which Flax
@@ -172,12 +173,12 @@ def apply(params, masks):
       >>> jaxprune.apply_masks({"w": jnp.array([jnp.inf, 2.0])}, {"w": jnp.array([False, True])})
       {'w': Array([0., 2.], dtype=float32)}
     """
-    structure = jax.tree.structure(params)
-    return structure.unflatten(
+    return jax.tree.unflatten(
+        jax.tree.structure(params),
         [
             w if mask is None else jnp.where(mask, w, jnp.zeros((), jnp.asarray(w).dtype))
             for _, w, mask in match(params, masks)
-        ]
+        ],
     )
 
 

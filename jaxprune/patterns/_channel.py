@@ -37,19 +37,20 @@ class Channel:
     axis: int | tuple[int, ...] = -1
 
     def __post_init__(self):
-        given = (self.axis,) if isinstance(self.axis, int) else self.axis
-        try:
-            given = tuple(given)
-        except TypeError as error:
-            raise TypeError(
-                f"Channel: axis={self.axis!r} must be an integer or several."
-            ) from error
-        if not given or any(isinstance(a, bool) or not isinstance(a, int) for a in given):
-            raise TypeError(f"Channel: axis={self.axis!r} must be an integer or several.")
-        object.__setattr__(self, "axis", given)
+        axis = self.axis
+        if not isinstance(axis, int | tuple | list):
+            raise TypeError(f"Channel: axis={axis!r} must be an integer or a tuple of integers.")
+        if isinstance(axis, list):
+            object.__setattr__(self, "axis", tuple(axis))
+        if not self._axes or any(isinstance(a, bool) or not isinstance(a, int) for a in self._axes):
+            raise TypeError(f"Channel: axis={axis!r} must be an integer or a tuple of integers.")
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return (self.axis,) if isinstance(self.axis, int) else self.axis
 
     def _kept(self, shape):
-        return sorted(axis % len(shape) for axis in self.axis)
+        return sorted(axis % len(shape) for axis in self._axes)
 
     def check(self, shape, path):
         """The axes must exist."""
@@ -76,4 +77,4 @@ class Channel:
         return None
 
     def __str__(self):
-        return f"channel axis {self.axis[0] if len(self.axis) == 1 else self.axis}"
+        return f"channel axis {self.axis}"

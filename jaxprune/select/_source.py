@@ -35,7 +35,7 @@ class Source:
 
     array: jax.Array
     scores: Callable[[jax.Array], jax.Array] = _identity
-    member: jax.Array | None = None
+    member: Any = None
     wanted: Any = None
     num_candidates: Any = None
 

@@ -51,12 +51,13 @@ def course(sparsity, when) -> Course:
 
 
 def table(course: Course, setup, allocate) -> tuple[np.ndarray, Counts]:
-    """For each event a row number, and the counts of each row.
+    """For a course that is not traced: for each event a row number, and the counts of each row.
 
     Raises:
       ValueError: there are too many different events for a table.
     """
     values = course.values
+    assert values is not None
     final = values[-1] or 1.0
     own = any(callable(t.sparsity) for t in setup.targets)
     steps = course.events.all().tolist()

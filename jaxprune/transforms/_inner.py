@@ -31,7 +31,7 @@ def mask_state(state, masks: dict):
         if fits and jnp.issubdtype(jnp.result_type(x), jnp.inexact):
             x = zero_where_pruned(mask, x)
         leaves.append(x)
-    return structure.unflatten(leaves)
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _mask_of(path, masks):

@@ -51,14 +51,13 @@ def keep(
         raise ValueError("masks holds no mask: there is nothing to keep.")
 
     def init(params):
-        structure = jax.tree.structure(params)
         # Copies: a donated state must not take the caller's masks with it.
         own = [
             None if m is None else jnp.array(to_bits(jnp.asarray(m)), copy=True)
             for _, _, m in match(params, masks)
         ]
         state = optax.EmptyState() if inner is None else inner.init(params)
-        return KeepState(structure.unflatten(own), state)
+        return KeepState(jax.tree.unflatten(jax.tree.structure(params), own), state)
 
     def update(updates, state, params=None, **extra):
         if params is None:

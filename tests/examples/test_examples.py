@@ -64,7 +64,9 @@ def test_gmp_digits_reaches_the_exact_sparsity(tmp_path, flags, sparsity):
 )
 def test_other_examples_print_the_density(example, flags, density):
     text = run(f"examples/{example}.py", "--steps", "20", *flags)
-    rows = [line.replace(",", "").split() for line in text.splitlines() if "x" in line and "%" in line]
+    rows = [
+        line.replace(",", "").split() for line in text.splitlines() if "x" in line and "%" in line
+    ]
     assert len(rows) >= 2
     for *_, size, kept, _, _, nonzero in rows:  # after the size and the count: "90.00", "%"
         assert int(kept) == int(nonzero) == round(int(size) * density)

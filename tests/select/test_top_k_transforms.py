@@ -128,8 +128,8 @@ def test_float32_under_x64():
 
 def test_mixed_with_float64():
     with jax.enable_x64(True):
-        tiny = np.array([1, 3, 2, 0], np.uint32).view(np.float32)
-        leaves = [np.array([1 + 2.0**-40, 1.0, 2.0**-148]), tiny, np.array([1, 2], np.float16)]
+        small = np.array([2.0**-100, 3.0, 1.0, 0.0], np.float32)
+        leaves = [np.array([1 + 2.0**-40, 1.0, 2.0**-101]), small, np.array([1, 2], np.float16)]
         masks = jax.jit(lambda x, k: select.top_k_masks(x, [k], groups=(0, 0, 0)))
         for k in range(10):
             for mask, expected in zip(masks(leaves, k), top_k(leaves, k), strict=True):
