@@ -185,11 +185,10 @@ def mean(runs, key):
 
 
 def verdict(results):
-    """One honest sentence."""
-    loss = 100 * (mean(results["dense"], "test") - mean(results["sparse"], "test"))
-    within = "within" if loss <= 1 else "NOT within"
-    way = "below" if loss > 0 else "above"
-    return f"sparse is {within} 1 point of dense: {abs(loss):.2f} points {way} it on average"
+    """Whether pruning cost more than a point, either way."""
+    dense, sparse = (100 * mean(results[name], "test") for name in ("dense", "sparse"))
+    within = "within" if dense - sparse <= 1 else "NOT within"
+    return f"sparse is {within} 1 point of dense: {sparse:.2f} % against {dense:.2f} % on average"
 
 
 def plot_run(results, recipe, path):

@@ -135,10 +135,8 @@ def _first_probes(sources, dtype, groups, num_keep, sizes):
     shape = (len(sizes), PROBES)
     bracket = jnp.full(shape, low, sample.dtype), jnp.full(shape, high, sample.dtype)
     probes, _ = lax.fori_loop(0, (high - low).bit_length(), halve, bracket)
-    probes = [probes[:, p] for p in range(PROBES)]
-    for p in range(1, PROBES):  # many equal scores: ask for the next key, which settles them
-        probes[p] = jnp.maximum(probes[p], probes[p - 1] + (p > 1))
-    return jnp.stack(probes, 1)
+    # Where many scores are equal, so are the quantiles: the next keys are what settles it.
+    return probes + np.array([[0, 0, 1, 2, 3]], probes.dtype)
 
 
 def _next_probes(bracket, excess, missing, shrunk):
@@ -183,21 +181,23 @@ def find_brackets(
         for n in range(num_groups)
     ]
 
-    def balance(counts):  # kept minus asked for, [groups, 2]
+    def balance(counts):  # [leaves, n] -> kept minus asked for, limbs [groups, n, 2]
         if lower is not None:
-            bounds = (lower, upper) if counts.ndim == 1 else (lower[:, None], upper[:, None])
-            counts = jnp.clip(counts, *bounds)
-        wanted = num_keep if counts.ndim == 1 else num_keep[:, None]
-        return _wide.subtract(_group_totals(counts, groups, num_groups), wanted)
+            counts = jnp.clip(counts, lower[:, None], upper[:, None])
+        totals = _group_totals(counts, groups, num_groups)
+        return _wide.subtract(totals, num_keep[:, None])
 
-    def settled(bracket):
-        exact = jnp.all(balance(bracket.at_low) == 0, -1) | jnp.all(
-            balance(bracket.at_high) == 0, -1
+    def assess(bracket):  # kept too many, kept too few, and whether the search is over
+        off = balance(jnp.stack([bracket.at_low, bracket.at_high], 1))
+        exact = jnp.any(_wide.equal(off, 0), 1)
+        return (
+            _wide.to_float(off[:, 0]),
+            -_wide.to_float(off[:, 1]),
+            exact | (_distance(bracket.low, bracket.high) <= 1),
         )
-        return exact | (_distance(bracket.low, bracket.high) <= 1)
 
     def narrow(state):
-        bracket, probes, done = state
+        old, probes, _ = state
         counts = jnp.stack(
             [
                 _count_leaf(x, dtype, probes, jnp.int32(g))
@@ -205,21 +205,17 @@ def find_brackets(
             ]
         )
         enough = balance(counts)[..., 0] >= 0  # [groups, PROBES]
-        new = bracket
-        for p in range(PROBES):
-            probe = probes[:, p]
-            up = enough[:, p] & (probe > new.low) & ~done
-            down = ~enough[:, p] & (probe < new.high) & ~done
-            new = Brackets(
-                jnp.where(up, probe, new.low),
-                jnp.where(down, probe, new.high),
-                jnp.where(up[member], counts[:, p], new.at_low),
-                jnp.where(down[member], counts[:, p], new.at_high),
-            )
-        excess = _wide.to_float(balance(new.at_low))
-        missing = -_wide.to_float(balance(new.at_high))
-        shrunk = _distance(new.low, new.high) <= _distance(bracket.low, bracket.high) // 2
-        return new, _next_probes(new, excess, missing, shrunk), settled(new)
+        up, down = enough[member], ~enough[member]
+        # Counts fall as thresholds rise, in every leaf: the best probe has the extreme count.
+        new = Brackets(
+            jnp.maximum(old.low, jnp.max(jnp.where(enough, probes, old.low[:, None]), 1)),
+            jnp.minimum(old.high, jnp.min(jnp.where(enough, old.high[:, None], probes), 1)),
+            jnp.minimum(old.at_low, jnp.min(jnp.where(up, counts, old.at_low[:, None]), 1)),
+            jnp.maximum(old.at_high, jnp.max(jnp.where(down, counts, old.at_high[:, None]), 1)),
+        )
+        excess, missing, done = assess(new)
+        shrunk = _distance(new.low, new.high) <= _distance(old.low, old.high) // 2
+        return new, _next_probes(new, excess, missing, shrunk), done
 
     if start is None:
         start = Brackets(
@@ -228,7 +224,7 @@ def find_brackets(
             jnp.stack([x.most for x in sources]),
             jnp.zeros((len(sources),), jnp.int32),
         )
-    done = settled(start)
+    done = assess(start)[2]
     probes = lax.cond(
         jnp.all(done),
         lambda: jnp.zeros((num_groups, PROBES), _keys.key_dtype(dtype)),
@@ -236,7 +232,7 @@ def find_brackets(
     )
     bracket, _, _ = lax.while_loop(lambda state: ~jnp.all(state[2]), narrow, (start, probes, done))
     # Where what reaches `high` is exactly enough, `high` is the threshold.
-    at_high = jnp.all(balance(bracket.at_high) == 0, -1)
+    at_high = _wide.equal(balance(bracket.at_high[:, None])[:, 0], 0)
     return Brackets(
         jnp.where(at_high, bracket.high, bracket.low),
         bracket.high,

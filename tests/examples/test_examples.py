@@ -15,10 +15,10 @@ pytestmark = pytest.mark.slow
 
 
 def run(*args):
-    """The example's standard output; its warnings are errors, as in the session."""
+    """What the example prints."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # One device, as a user has; conftest simulates eight.
-    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    # One device, as a user has, where conftest simulates eight; and little time to compile.
+    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
     done = subprocess.run(
         [sys.executable, *args],
         cwd=ROOT,
@@ -31,20 +31,14 @@ def run(*args):
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    ("flags", "sparsity"), [((), 0.9), (("--pattern", "nm"), 0.5), (("--scope", "global"), 0.9)]
-)
-def test_gmp_digits_reaches_the_exact_sparsity(tmp_path, flags, sparsity):
-    text = run("examples/gmp_digits.py", "--quick", "--out", str(tmp_path), *flags)
+def test_gmp_digits_reaches_the_exact_sparsity(tmp_path):
+    text = run("examples/gmp_digits.py", "--quick", "--out", str(tmp_path))
     (sparse,) = json.loads((tmp_path / "results.json").read_text())["runs"]["sparse"]
     layers = sparse["layers"].values()
     assert len(layers) == 6
     assert all(layer["nonzero"] == layer["kept"] for layer in layers)
-    groups = [layers] if "global" in flags else [[layer] for layer in layers]
-    for group in groups:
-        kept, size = (sum(layer[key] for layer in group) for key in ("kept", "size"))
-        assert kept == round(size * (1 - sparsity))
-    assert f"{100 * sparsity:.2f} %" in text
+    assert all(layer["kept"] == round(layer["size"] * (1 - 0.9)) for layer in layers)
+    assert "90.00 %" in text
     assert {path.name for path in tmp_path.iterdir()} == {
         "layers.png",
         "results.json",
@@ -53,21 +47,13 @@ def test_gmp_digits_reaches_the_exact_sparsity(tmp_path, flags, sparsity):
     }
 
 
-@pytest.mark.parametrize(
-    ("example", "flags", "density"),
-    [
-        ("raw_pytree", (), 0.1),
-        ("nnx_digits", (), 0.1),
-        ("equinox_digits", (), 0.1),
-        ("equinox_digits", ("--pattern", "nm"), 0.5),
-    ],
-)
-def test_other_examples_print_the_density(example, flags, density):
-    text = run(f"examples/{example}.py", "--steps", "20", *flags)
+@pytest.mark.parametrize("example", ["raw_pytree", "nnx_digits", "equinox_digits"])
+def test_other_examples_print_the_exact_density(example):
+    text = run(f"examples/{example}.py", "--steps", "20")
     rows = [
         line.replace(",", "").split() for line in text.splitlines() if "x" in line and "%" in line
     ]
     assert len(rows) >= 2
     for *_, size, kept, _, _, nonzero in rows:  # after the size and the count: "90.00", "%"
-        assert int(kept) == int(nonzero) == round(int(size) * density)
+        assert int(kept) == int(nonzero) == round(int(size) * (1 - 0.9))
     assert re.search(r"test accuracy \d+\.\d+%", text)

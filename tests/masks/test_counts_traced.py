@@ -32,7 +32,7 @@ def test_kept_is_the_rounded_fraction(units):
     pad = np.zeros(1104 - sparsity.size, np.float32)  # one shape: nothing compiles twice
     sparsity = np.concatenate([sparsity, pad])
     high, low = np.asarray(jax.vmap(lambda s: kept_traced(units, s))(sparsity)).T.astype(np.int64)
-    assert ((0 <= low) & (low < 2**20)).all()
+    assert ((low >= 0) & (low < 2**20)).all()
     expected = [round(units * (1 - Fraction(float(s)))) for s in sparsity]
     assert (high * 2**20 + low).tolist() == expected
 

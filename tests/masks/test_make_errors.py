@@ -25,7 +25,7 @@ def test_a_percentage_gets_a_hint():
 
 @pytest.mark.parametrize("sparsity", [True, np.True_, "0.9", None, [0.5], 1j])
 def test_a_sparsity_that_is_no_number(sparsity):
-    with pytest.raises(TypeError, match="sparsity=.* is not a number"):
+    with pytest.raises(TypeError, match=r"sparsity=.* is not a number"):
         masks.make(PARAMS, sparsity)
 
 
@@ -87,7 +87,7 @@ def test_an_empty_tree():
 def test_patterns_that_do_not_compare():
     params = {"a": {"kernel": W}, "b": {"kernel": W}}
     rules = [Rule("b/.*", pattern=Block((2, 2)))]
-    with pytest.raises(ValueError, match="a/kernel .* and b/kernel .* have different patterns"):
+    with pytest.raises(ValueError, match=r"a/kernel .* and b/kernel .* have different patterns"):
         masks.make(params, 0.5, scope="global", rules=rules)
 
 

@@ -1,0 +1,67 @@
+"""What pruning costs a training step: between events, at one, in memory, and to compile."""
+
+import jax
+import optax
+
+import jaxprune
+from benchmarks import timing, trees
+
+OPTIMIZERS = {
+    "sgd + momentum": lambda: optax.sgd(0.1, momentum=0.9),
+    "adam": lambda: optax.adam(1e-3),
+}
+
+
+class Loop:
+    """A compiled step of the optimizer alone, with its params and state donated from call to call."""
+
+    def __init__(self, tx, params, grads):
+        def step(params, state, grads):
+            updates, state = tx.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
+        self.params = jax.tree.map(lambda x: x + 0, params)
+        self.state = tx.init(self.params)
+        self.grads = grads
+        self.step, self.compile_s, self.temporary = timing.compiled(
+            step, self.params, self.state, grads, donate_argnums=(0, 1)
+        )
+
+    def __call__(self):
+        self.params, self.state = self.step(self.params, self.state, self.grads)
+        return self.params, self.state
+
+
+def run(rounds):
+    """Rows for the table."""
+    params = trees.resnet50(jax.random.key(0))
+    grads = jax.tree.map(lambda x: 1e-3 * x, params)
+    bytes_ = sum(x.size for x in jax.tree.leaves(params)) * 4
+    course = {
+        "between": {"sparsity": jaxprune.polynomial(0.9, begin=10**6, end=2 * 10**6)},
+        "event": {"sparsity": 0.9, "when": jaxprune.every(1, begin=0, end=10**6)},
+    }
+    rows = []
+    for name, make in OPTIMIZERS.items():
+        for scope in ("leaf", "global"):
+            loops = {"plain": Loop(make(), params, grads)}
+            for kind, options in course.items():
+                loops[kind] = Loop(jaxprune.prune(make(), scope=scope, **options), params, grads)
+            select = jax.jit(lambda p, scope=scope: jaxprune.masks.make(p, 0.9, scope=scope))
+            functions = {**loops, "selection": lambda: select(params)}  # noqa: B023
+            times = timing.interleaved(functions, rounds=rounds)
+            spare = [e - s for e, s in zip(times["event"], times["selection"], strict=True)]
+            rows.append(
+                {
+                    "optimizer": name,
+                    "scope": scope,
+                    "plain_ms": timing.milliseconds(times["plain"]),
+                    "between": timing.ratio(times["between"], times["plain"]),
+                    "event": timing.ratio(times["event"], times["plain"]),
+                    "event_less_selection": timing.ratio(spare, times["plain"]),
+                    "temporary": loops["between"].temporary / bytes_,
+                    "plain_compile_s": loops["plain"].compile_s,
+                    "compile_s": loops["between"].compile_s,
+                }
+            )
+    return rows
