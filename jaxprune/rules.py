@@ -4,30 +4,36 @@ A leaf that no rule matches is left dense if one of these holds, in this order:
 
 1. it is not floating;
 2. fewer than two of its axes are longer than 1;
-3. its name says bias, norm scale, embedding or position table (`bias`, `b`, `scale`, `embedding`,
-   `pos_embedding`, `wte` ...), also when it has two axes or more: a bias of attention is
-   (heads, dim), and `nn.scan` or `vmap` stack a norm's scale to (layers, features);
-4. it lies in a module named after a norm or an embedding, and is not called `kernel`;
+3. its name says bias, norm scale, embedding, position table or learned tokens (`bias`, `scale`,
+   `embedding`, `pos_embedding`, `wte`, `cls` ...), also when it has two axes or more: a bias of
+   attention is (heads, dim), and `nn.scan` or `vmap` stack a norm's scale to (layers, features).
+   A single `b` is a bias where a `w` lies beside it;
+4. it lies in a module named after a norm or an embedding, is not called `kernel`, and has no bias
+   beside it such as a linear layer has;
 5. its neighbours say so: it has the shape of the bias beside it, as a stacked norm's weight has,
-   or, under a name that says nothing, the shape of the weight beside it without one axis.
+   or, under a name that says nothing, the shape of an array beside it without one axis that is
+   not the first, as a stacked bias has.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
-from jaxprune._checks import check_sparsity
+from jaxprune._checks import check_sparsity, is_traced
 
-_WEIGHT = re.compile(r"kernel|weights?|w\d*|w_.*|.*_(kernel|weight|w)", re.I)
-_BIAS = re.compile(r"b\d*|bias(es|_.*)?|.*_bias|beta|offset", re.I)
-_NORM = re.compile(r"scale|gamma|gain|mean|var|.*_(scale|gamma|norm)", re.I)
-_TABLE = re.compile(r".*embed.*|w[tp]e|cls|.*tokens?|(.*_)?(rel_?)?pos((_|emb|enc|ition).*)?", re.I)
-_NORM_MODULE = re.compile(r".*norm.*|(.*_)?(ln|bn)(_?\d+|_.*)?", re.I)
-_TABLE_MODULE = re.compile(r"(?!.*patch).*embed.*|w[tp]e|(.*_)?pos(_.*)?", re.I)
+_WEIGHT = re.compile(r"kernel|weights?|[wW]\d*|[wW]_.*|.*_(kernel|weight|w)")
+_BIAS = re.compile(r"bias(es|_.*)?|.*_bias|b_.*|beta|offset|A_log")
+_NORM = re.compile(r"scale|gamma|gain|mean|var|.*_(scale|gamma)|.*norm|ln_?\d*", re.I)
+_TABLE = re.compile(
+    r".*embed.*|(.*_)?emb|w[tp]e|pe|cls|.*tokens?|latents?|queries|codebooks?"
+    r"|(.*_)?(rel_?)?pos((_|emb|enc|ition).*)?",
+    re.I,
+)
+_NORM_MODULE = re.compile(r".*norm(?!al).*|(.*_)?(ln|bn|rms)(_?\d+|_.*)?", re.I)
+_TABLE_MODULE = re.compile(r"(?!.*patch)(.*embed.*|(.*_)?emb|w[tp]e|(.*_)?pos(ition.*|_.*)?)", re.I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +41,12 @@ class Rule:
     """How the leaves at some paths are pruned.
 
     The first rule whose `path` matches the whole path of a leaf decides; what it leaves None comes
-    from the arguments of `prune` or `prune_params`. A rule that matches makes a floating leaf
-    prunable, whatever the default says, unless it says `dense=True`.
+    from the arguments of `prune` or `prune_params`, or, for `dense`, from the default: a rule for
+    `head/.*` leaves the bias there alone.
 
     Args:
       path: regular expression for whole paths such as `encoder/layers_0/mlp/kernel`.
-      dense: leave these leaves alone.
+      dense: True leaves these leaves alone, False prunes them whatever the default says.
       sparsity: their own sparsity, 0 <= s < 1, each by itself, outside any ranking with others.
         A number follows the curve of the schedule to that number; a schedule is followed itself.
       pattern: their pattern.
@@ -53,11 +59,11 @@ class Rule:
 
     Example:
       >>> from jaxprune import Rule
-      >>> rules = [Rule("stem/.*", dense=True), Rule(".*/head/kernel", sparsity=0.8)]
+      >>> rules = [Rule("stem/.*", dense=True), Rule(".*/head/.*", sparsity=0.8)]
     """
 
     path: str
-    dense: bool = False
+    dense: bool | None = None
     sparsity: Any = None
     pattern: Any = None
     score: Any = None
@@ -73,7 +79,7 @@ class Rule:
             raise ValueError(
                 f"Rule: path={self.path!r} is not a regular expression: {error}."
             ) from error
-        if not isinstance(self.dense, bool):
+        if not (self.dense is None or isinstance(self.dense, bool)):
             raise TypeError(f"Rule({self.path!r}): dense={self.dense!r} must be True or False.")
         rest = ("sparsity", "pattern", "score", "min_sparsity", "max_sparsity")
         given = [name for name in rest if getattr(self, name) is not None]
@@ -81,6 +87,11 @@ class Rule:
             raise ValueError(f"Rule({self.path!r}): dense=True leaves no use for {given[0]}.")
         for name in ("sparsity", "min_sparsity", "max_sparsity"):
             value = getattr(self, name)
+            if is_traced(value):
+                raise TypeError(
+                    f"Rule({self.path!r}): {name} is traced; only the sparsity of the whole may "
+                    "be. Pass a Python float."
+                )
             if value is not None and not (name == "sparsity" and callable(value)):
                 checked = check_sparsity(value, name, where=f"Rule({self.path!r})")
                 object.__setattr__(self, name, checked)
@@ -114,7 +125,7 @@ def decide(paths: Sequence[str], leaves: Sequence[Any], rules: Sequence[Rule]) -
 
     Raises:
       TypeError: a rule would prune a leaf that is not floating.
-      ValueError: a rule matches no path.
+      ValueError: a rule matches no path, or only leaves that are dense by default.
     """
     decisions = []
     beside: dict[str, list[tuple[str, Any]]] = {}
@@ -123,24 +134,42 @@ def decide(paths: Sequence[str], leaves: Sequence[Any], rules: Sequence[Rule]) -
         beside.setdefault(parent, []).append((name, leaf))
     for path, leaf in zip(paths, leaves, strict=True):
         rule = next((rule for rule in rules if rule.matches(path)), None)
-        if rule is None:
-            parent, _, name = path.rpartition("/")
-            decisions.append(Decision(None, _dense_by_default(parent, name, leaf, beside[parent])))
-            continue
-        if not rule.dense and not _is_floating(leaf):
-            raise TypeError(
-                f"{rule} would prune {path}, whose dtype is {_dtype(leaf)}; only real floating "
-                f"leaves can be pruned. Narrow the path, or put Rule({path!r}, dense=True) first."
-            )
-        decisions.append(Decision(rule, "rule" if rule.dense else None))
+        parent, _, name = path.rpartition("/")
+        reason = _dense_by_default(parent, name, leaf, beside[parent])
+        if rule is not None and rule.dense is not None:
+            if not rule.dense and not _is_floating(leaf):
+                raise TypeError(_not_floating(rule, path, leaf))
+            reason = "rule" if rule.dense else None
+        decisions.append(Decision(rule, reason))
     for rule in rules:
-        if not any(rule.matches(path) for path in paths):
-            some = ", ".join(list(paths)[:8]) + (", ..." if len(paths) > 8 else "")
-            raise ValueError(
-                f"{rule} matches no leaf. A rule is a regular expression for a whole path; the "
-                f"paths are {some or 'none'}."
-            )
+        _check_used(rule, paths, leaves, decisions)
     return decisions
+
+
+def _check_used(rule, paths, leaves, decisions):
+    """Raises where a rule changes nothing, which nobody who writes one means."""
+    if not any(rule.matches(path) for path in paths):
+        some = ", ".join(list(paths)[:8]) + (", ..." if len(paths) > 8 else "")
+        raise ValueError(
+            f"{rule} matches no leaf. A rule is a regular expression for a whole path; the paths "
+            f"are {some or 'none'}."
+        )
+    own = [i for i, decision in enumerate(decisions) if decision.rule is rule]
+    if rule.dense is None and own and all(decisions[i].dense for i in own):
+        path, leaf = paths[own[0]], leaves[own[0]]
+        if not _is_floating(leaf):
+            raise TypeError(_not_floating(rule, path, leaf))
+        raise ValueError(
+            f"{rule} matches only leaves that are dense by default: {path} "
+            f"({decisions[own[0]].dense}). Say dense=False to prune them."
+        )
+
+
+def _not_floating(rule, path, leaf):
+    return (
+        f"{rule} would prune {path}, whose dtype is {_dtype(leaf)}; only real floating leaves can "
+        f"be pruned. Narrow the path, or put Rule({path!r}, dense=True) first."
+    )
 
 
 def _dtype(leaf):
@@ -159,28 +188,34 @@ def _dense_by_default(parent, name, leaf, neighbours) -> str | None:
     if sum(n > 1 for n in shape) < 2:
         return "one axis"
     module = parent.rpartition("/")[2]
-    if _BIAS.fullmatch(name):
+    names = {other for other, _ in neighbours}
+    if _is_bias(name, names):
         return "bias, by name"
     if _NORM.fullmatch(name):
         return "norm, by name"
     if _TABLE.fullmatch(name):
         return "table, by name"
-    if name != "kernel":
-        if _NORM_MODULE.fullmatch(module):
-            return "norm, by module"
-        if _TABLE_MODULE.fullmatch(module) and len(shape) == 2:
-            return "table, by module"
-        for other, array in neighbours:
-            if _BIAS.fullmatch(other) and tuple(array.shape) == shape:
-                return f"shape of {other}"
-            if not _WEIGHT.fullmatch(name) and _is_floating(array) and _drops_axis(shape, array):
+    biases = [tuple(x.shape) for other, x in neighbours if _is_bias(other, names)]
+    if not name.endswith("kernel"):
+        if not any(_less_an_axis(bias, shape) for bias in biases):
+            if _NORM_MODULE.fullmatch(module):
+                return "norm, by module"
+            if _TABLE_MODULE.fullmatch(module):
+                return "table, by module"
+        if shape in biases:
+            return "shape of the bias beside it"
+    if not _WEIGHT.fullmatch(name):
+        for other, x in neighbours:
+            if _is_floating(x) and _less_an_axis(shape, tuple(x.shape), first=1):
                 return f"shape of {other} less an axis"
     return None
 
 
-def _drops_axis(shape, array):
-    """Whether `shape` is the array's without one of its axes."""
-    whole = tuple(array.shape)
-    return math.prod(whole) > math.prod(shape) and any(
-        whole[:axis] + whole[axis + 1 :] == shape for axis in range(len(whole))
-    )
+def _is_bias(name, beside):
+    """By name; a single b, perhaps numbered, only beside a w."""
+    return _BIAS.fullmatch(name) or (re.fullmatch(r"b\d*", name) and f"w{name[1:]}" in beside)
+
+
+def _less_an_axis(shape, whole, first=0):
+    """Whether `shape` is `whole` without one of its axes, from `first` on."""
+    return any(whole[:axis] + whole[axis + 1 :] == shape for axis in range(first, len(whole)))

@@ -19,15 +19,20 @@ def _source(target: Target, w, grad) -> Source:
     if not _keys.can_order(w.dtype):  # float8 and the like
         w = w.astype(jnp.float32)
     if criterion.elementwise and not criterion.needs:
+        _check_scores(target, w, jax.eval_shape(criterion.function, w))
         return Source(w, criterion.function)
     scores = criterion(w, path=target.path, grad=grad)
+    _check_scores(target, w, scores)
+    return Source(scores)
+
+
+def _check_scores(target, w, scores):
     if not hasattr(scores, "shape") or scores.shape != w.shape:
         raise ValueError(
             f"the criterion gave scores of shape {getattr(scores, 'shape', None)} for "
             f"{target.path} of shape {w.shape}; scores have the shape of the leaf."
         )
     _keys.check_dtype(scores.dtype, f"the score of {target.path}")
-    return Source(scores)
 
 
 def _rank_first(setup: Setup, sources, num_keep, lower, upper):

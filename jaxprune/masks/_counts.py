@@ -1,5 +1,6 @@
 """How many units each group keeps at a sparsity: exact integers, on the host or in the program."""
 
+import fractions
 import math
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
         first = indices[0]
         if own[first] is not None:
             num_keep[group] = _kept(setup.targets[first].units, own[first])
-        elif len(indices) == 1 and setup.labels[group] == setup.targets[first].path:
+        elif _shares(setup, indices):
             shared[group] = first
         else:
             units = sum(setup.targets[i].units for i in indices)
@@ -60,13 +61,30 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
         }
         kept = (allocate or _allocate.uniform)(leaves, sparsity)
         for group, i in shared.items():
-            num_keep[group] = kept[setup.targets[i].path]
+            num_keep[group] = _checked(kept, setup.targets[i])
     limbs = _wide.constant(num_keep)
     if not _ranks_bounded(setup):
         return Counts(limbs, None, None)
     loose = [(0, t.units) if own[i] is not None else bounds[i] for i, t in enumerate(setup.targets)]
     lower, upper = np.array(loose, np.int32).T
     return Counts(limbs, lower, upper)
+
+
+def _checked(kept, target):
+    """What an allocation gave for a leaf."""
+    if target.path not in kept:
+        raise ValueError(f"allocate gave nothing for {target.path}; it must name every leaf.")
+    number = kept[target.path]
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise TypeError(
+            f"allocate gave {number!r} for {target.path}; it must give the number of units kept, "
+            "an integer, for every leaf."
+        )
+    if not 0 <= number <= target.units:
+        raise ValueError(
+            f"allocate gave {number} for {target.path}, which has {target.units} units to keep."
+        )
+    return int(number)
 
 
 def _own_sparsity(target, progress, step):
@@ -85,6 +103,13 @@ def _members(setup):
     return members
 
 
+def _shares(setup, indices):
+    """Whether the leaves of a group are one leaf that is ranked by itself."""
+    return len(indices) == 1 and setup.labels[setup.targets[indices[0]].group] == (
+        setup.targets[indices[0]].path
+    )
+
+
 def _ranks_bounded(setup):
     """Whether some leaf is ranked with others and bounded."""
     several = [len(m) > 1 for m in _members(setup)]
@@ -96,12 +121,14 @@ def _kept(units, sparsity):
 
 
 def _bounds(target, progress):
-    """The fewest and the most units that a leaf may keep."""
+    """The fewest and the most units that a leaf may keep. Bounds are meant as decimals."""
     low, high = 0, target.units
     if target.max_sparsity is not None:
-        low = math.floor(target.units * (1 - target.max_sparsity))
+        dense = 1 - fractions.Fraction(repr(target.max_sparsity))
+        low = max(math.floor(target.units * dense), min(1, target.units))
     if target.min_sparsity is not None:
-        high = math.ceil(target.units * (1 - target.min_sparsity * progress))
+        dense = 1 - fractions.Fraction(repr(float(target.min_sparsity * progress)))
+        high = math.ceil(target.units * dense)
     return low, max(low, high)
 
 
@@ -125,7 +152,7 @@ def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
             'or use allocate=jaxprune.allocate.uniform or scope="global".'
         )
     members = _members(setup)
-    if any(t.bounded and len(members[t.group]) == 1 for t in setup.targets):
+    if any(t.bounded and _shares(setup, members[t.group]) for t in setup.targets):
         raise TypeError(
             "sparsity is traced, and min_sparsity or max_sparsity of leaves that share by "
             'allocation are solved on the host; pass a Python float, or use scope="global".'
@@ -133,20 +160,29 @@ def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
     limbs = []
     for indices in members:
         value = sparsity if own[indices[0]] is None else own[indices[0]]
-        limbs.append(kept_traced(sum(setup.targets[i].units for i in indices), value))
+        units = sum(setup.targets[i].units for i in indices)
+        limbs.append(
+            kept_traced(units, value)
+            if is_traced(value)
+            else jnp.asarray(_wide.constant(_kept(units, value)))
+        )
     num_keep = jnp.stack(limbs)
     if not _ranks_bounded(setup):
         return Counts(num_keep, None, None)
+    if not is_traced(progress):
+        lower, upper = np.array([_bounds(t, progress) for t in setup.targets], np.int32).T
+        return Counts(num_keep, lower, upper)
     lower = np.array([_bounds(t, 0.0)[0] for t in setup.targets], np.int32)
-    most = [
-        t.units
-        if t.min_sparsity is None
-        else jnp.minimum(
-            _wide.to_int32(kept_traced(t.units, t.min_sparsity * progress)) + 1, t.units
-        )
-        for t in setup.targets
-    ]
-    return Counts(num_keep, lower, jnp.maximum(jnp.stack(list(map(jnp.int32, most))), lower))
+    upper = jnp.stack([_most_traced(t, progress) for t in setup.targets])
+    return Counts(num_keep, lower, jnp.maximum(upper, lower))
+
+
+def _most_traced(target, progress):
+    """The most units that a leaf may keep, to within one."""
+    if target.min_sparsity is None:
+        return jnp.int32(target.units)
+    kept = _wide.to_int32(kept_traced(target.units, target.min_sparsity * progress))
+    return jnp.minimum(kept + 1, target.units)
 
 
 _DIGIT, _DIGITS = 12, 5  # a fraction as 5 digits of 12 bits: 60 bits, more than a float has

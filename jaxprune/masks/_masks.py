@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxprune import axes
 from jaxprune._checks import check_sparsity, is_traced
-from jaxprune._tree import flatten, path_string
+from jaxprune._tree import flatten
 from jaxprune.masks._compute import compute
 from jaxprune.masks._counts import count
 from jaxprune.masks._targets import options, resolve
@@ -67,6 +68,7 @@ def make(
     setup, _ = resolve(params, chosen)
     for target in setup.targets:
         check_reachable(target, sparsity)
+        check_needs(target)
         if "grad" in target.criterion.needs and grads is None:
             raise ValueError(
                 f"the criterion for {target.path} needs gradients; pass "
@@ -85,6 +87,12 @@ def check_reachable(target, sparsity):
     """A target that stops short of the pattern is a mistake: the weights would not have it."""
     sparsity = sparsity if target.sparsity is None else target.sparsity
     first = target.pattern.first_units(target.shape)
+    bound = target.max_sparsity if target.sparsity is None else None
+    if first is not None and bound is not None and target.units * (1 - bound) > first:
+        raise ValueError(
+            f"max_sparsity={bound:g} keeps more than {target.pattern} allows in {target.path}; the "
+            f"pattern needs {1 - first / target.units:g} or more."
+        )
     if first is None or is_traced(sparsity) or callable(sparsity):
         return
     if round(target.units * (1 - sparsity)) > first:
@@ -92,6 +100,16 @@ def check_reachable(target, sparsity):
         raise ValueError(
             f"sparsity={sparsity:g} keeps more than {target.pattern} allows in {target.path}; the "
             f"pattern needs a sparsity of at least {needed:g}."
+        )
+
+
+def check_needs(target):
+    """A criterion can have the path of its leaf and its gradient."""
+    strange = [name for name in target.criterion.needs if name not in ("path", "grad")]
+    if strange:
+        raise ValueError(
+            f"the criterion for {target.path} needs {strange[0]!r}, which nobody gives it; needs "
+            'may hold "path" and "grad".'
         )
 
 
@@ -110,8 +128,20 @@ def stands_for_leaf(node) -> bool:
 
 def flatten_masks(masks) -> dict[str, Any]:
     """Path -> mask, and None where a leaf is dense."""
-    pairs = jax.tree_util.tree_flatten_with_path(masks, is_leaf=stands_for_leaf)[0]
-    return {path_string(p): None if stands_for_leaf(m) else m for p, m in pairs}
+    paths, leaves, _ = flatten(masks, is_leaf=stands_for_leaf)
+    return {p: None if stands_for_leaf(m) else m for p, m in zip(paths, leaves, strict=True)}
+
+
+def _covers(flat, path):
+    """Whether masks say something about a path: a mask, or a stand-in for it or what it is in."""
+    while path not in flat:
+        if not path:
+            return False
+        path = path.rpartition("/")[0]
+        if flat.get(path, 0) is not None:  # an array cannot stand for what would lie in it
+            if path in flat:
+                return False
+    return True
 
 
 def match(params, masks) -> list[tuple[str, Any, Any]]:
@@ -126,8 +156,9 @@ def match(params, masks) -> list[tuple[str, Any, Any]]:
     """
     paths, leaves, _ = flatten(params)
     flat = flatten_masks(masks)
-    strange = [path for path in flat if path not in set(paths)]
-    missing = [path for path in paths if path not in flat]
+    known = set(paths)  # a None in the params is no leaf, and has none in the masks
+    strange = [path for path, mask in flat.items() if mask is not None and path not in known]
+    missing = [path for path in paths if not _covers(flat, path)]
     if strange or missing:
         what = f"has {strange[0]!r}, which params lack" if strange else f"lacks {missing[0]!r}"
         raise ValueError(
@@ -135,7 +166,7 @@ def match(params, masks) -> list[tuple[str, Any, Any]]:
             "params, with None for dense leaves."
         )
     for path, leaf in zip(paths, leaves, strict=True):
-        mask = flat[path]
+        mask = flat.get(path)
         if mask is None:
             continue
         if getattr(mask, "dtype", None) != jnp.bool_:
@@ -146,7 +177,7 @@ def match(params, masks) -> list[tuple[str, Any, Any]]:
                 f"the mask of {path} has shape {mask.shape}, the leaf {jnp.shape(leaf)}; a mask "
                 "has the shape of its leaf."
             )
-    return [(path, leaf, flat[path]) for path, leaf in zip(paths, leaves, strict=True)]
+    return [(path, leaf, flat.get(path)) for path, leaf in zip(paths, leaves, strict=True)]
 
 
 def apply(params, masks):
@@ -285,13 +316,16 @@ def pack(masks, *, axis: int = 0):
       >>> jaxprune.masks.pack(jnp.array([True, False, True]))
       Array([160], dtype=uint8)
     """
-
-    def one(mask):
-        if mask.dtype != jnp.bool_:
-            raise TypeError(f"pack: a leaf is {mask.dtype}; masks are bool, True = keep.")
-        return jnp.packbits(jnp.atleast_1d(mask), axis=axis)
-
-    return jax.tree.map(one, masks)
+    paths, leaves, structure = flatten(masks)
+    packed = []
+    for path, mask in zip(paths, leaves, strict=True):
+        if getattr(mask, "dtype", None) != jnp.bool_:
+            kind = getattr(mask, "dtype", repr(mask))
+            raise TypeError(f"pack: {path} is {kind}; masks are bool arrays, True = keep.")
+        mask = jnp.atleast_1d(mask)
+        axes.normalize(axis, mask.ndim, f"pack: {path}")
+        packed.append(jnp.packbits(mask, axis=axis))
+    return jax.tree.unflatten(structure, packed)
 
 
 def unpack(packed, like, *, axis: int = 0):
@@ -316,20 +350,26 @@ def unpack(packed, like, *, axis: int = 0):
       >>> jaxprune.masks.unpack(jaxprune.masks.pack(mask), mask)
       Array([ True, False,  True], dtype=bool)
     """
-
-    def one(path, bits, leaf):
+    paths, leaves, structure = flatten(packed)
+    shapes = structure.flatten_up_to(_only_where(packed, like))
+    masks = []
+    for path, bits, leaf in zip(paths, leaves, shapes, strict=True):
         shape = jnp.shape(leaf)
         full = shape or (1,)
+        short = axes.normalize(axis, len(full), f"unpack: {path}")
         cut = list(full)
-        cut[axis] = math.ceil(full[axis] / 8)
+        cut[short] = math.ceil(full[short] / 8)
         if bits.dtype != jnp.uint8 or bits.shape != tuple(cut):
             raise ValueError(
-                f"unpack: {path_string(path) or 'the leaf'} is {bits.dtype}{list(bits.shape)}; a "
-                f"mask of shape {shape} packs along axis {axis} to uint8{cut}."
+                f"unpack: {path or 'the leaf'} is {bits.dtype}{list(bits.shape)}; a mask of shape "
+                f"{shape} packs along axis {axis} to uint8{cut}."
             )
-        return jnp.unpackbits(bits, axis=axis, count=full[axis]).astype(bool).reshape(shape)
-
-    return jax.tree_util.tree_map_with_path(one, packed, _only_where(packed, like))
+        if bits.size == 0:
+            masks.append(jnp.zeros(shape, bool))
+            continue
+        bools = jnp.unpackbits(bits, axis=axis, count=full[axis]).astype(bool)
+        masks.append(bools.reshape(shape))
+    return jax.tree.unflatten(structure, masks)
 
 
 def _only_where(packed, like):

@@ -57,17 +57,23 @@ class Channel:
         axes.normalize_all(self.axis, len(shape), f"{self!r} for {path}")
 
     def num_units(self, shape):
-        """How many channels."""
+        """How many channels; none of a leaf without weights."""
+        if 0 in shape:
+            return 0
         return math.prod(shape[axis] for axis in self._kept(shape))
 
     def units(self, source: Source) -> Source:
         """The mean score of each channel."""
+        if source.size == 0:
+            return Source(jnp.zeros((0,)))
         kept = self._kept(source.shape)
         rest = tuple(axis for axis in range(len(source.shape)) if axis not in kept)
         return Source(_pool.mean(source.scores(source.array), rest))
 
     def expand(self, mask, shape):
         """Every weight of a channel has the channel's mask."""
+        if 0 in shape:
+            return jnp.zeros(shape, bool)
         kept = self._kept(shape)
         view = [n if axis in kept else 1 for axis, n in enumerate(shape)]
         return jnp.broadcast_to(mask.reshape(view), shape)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxprune._tree import flatten, path_string
+from jaxprune._tree import flatten
 from jaxprune.masks._bits import from_bits
 from jaxprune.masks._masks import flatten_masks
 
@@ -23,15 +23,15 @@ def mask_state(state, masks: dict):
       state: the state of an optimizer.
       masks: path -> mask for all leaves of the params, None where dense.
     """
-    pairs, structure = jax.tree_util.tree_flatten_with_path(state)
-    leaves = []
-    for path, x in pairs:
-        mask = _mask_of(path_string(path), masks)
+    paths, leaves, structure = flatten(state)
+    masked = []
+    for path, x in zip(paths, leaves, strict=True):
+        mask = _mask_of(path, masks)
         fits = mask is not None and jnp.shape(x) == mask.shape
         if fits and jnp.issubdtype(jnp.result_type(x), jnp.inexact):
             x = zero_where_pruned(mask, x)
-        leaves.append(x)
-    return jax.tree.unflatten(structure, leaves)
+        masked.append(x)
+    return jax.tree.unflatten(structure, masked)
 
 
 def _mask_of(path, masks):

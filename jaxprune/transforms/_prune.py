@@ -10,7 +10,7 @@ from jax import lax
 from jaxprune._tree import flatten
 from jaxprune.masks._bits import ones, to_bits
 from jaxprune.masks._compute import compute
-from jaxprune.masks._masks import flatten_masks, place
+from jaxprune.masks._masks import check_needs, flatten_masks, place
 from jaxprune.masks._targets import Options, options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
@@ -121,6 +121,8 @@ def prune(
     @_events.once_per_tree
     def prepare(structure, avals):
         setup, _ = resolve(structure.unflatten(avals), chosen)
+        for target in setup.targets:
+            check_needs(target)
         if course.values is None:
             return setup, None, None
         return setup, *_events.table(course, setup, chosen.allocate)

@@ -1,13 +1,14 @@
 """Masks found in any optimizer state."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxprune._tree import path_string
+from jaxprune._tree import flatten
 from jaxprune.masks._bits import from_bits
-from jaxprune.masks._masks import flatten_masks, stands_for_leaf
+from jaxprune.masks._masks import stands_for_leaf
 
 
 class PruneState(NamedTuple):
@@ -82,20 +83,25 @@ def get_masks(state):
         raise ValueError(
             "the state holds no masks: it has no state of jaxprune.prune or jaxprune.keep."
         )
-    merged = flatten_masks(found[0].masks)
-    for one in found[1:]:
-        for path, bits in flatten_masks(one.masks).items():
-            if bits is not None and merged.get(path) is not None:
-                raise ValueError(
-                    f"{path} has masks of several transforms; take the one you mean from the state."
-                )
-            merged[path] = merged.get(path) if bits is None else bits
+    merged = functools.reduce(_merge, (one.masks for one in found))
+    _, leaves, structure = flatten(merged, is_leaf=stands_for_leaf)
+    masks = [None if stands_for_leaf(bits) else from_bits(bits) for bits in leaves]
+    return jax.tree.unflatten(structure, masks)
 
-    def mask(path, _):
-        bits = merged[path_string(path)]
-        return None if bits is None else from_bits(bits)
 
-    return jax.tree_util.tree_map_with_path(mask, found[0].masks, is_leaf=stands_for_leaf)
+def _merge(a, b):
+    """Two trees of masks as one: where one has a stand-in, what the other has there."""
+    if stands_for_leaf(a):
+        return b
+    if stands_for_leaf(b):
+        return a
+    level = jax.tree.structure(a, is_leaf=lambda node: node is not a)
+    if jax.tree_util.treedef_is_leaf(level):
+        raise ValueError(
+            "a leaf has masks of several transforms; take the one you mean from the state."
+        )
+    pairs = zip(level.flatten_up_to(a), level.flatten_up_to(b), strict=True)
+    return jax.tree.unflatten(level, [_merge(x, y) for x, y in pairs])
 
 
 def masks_changed(state) -> jax.Array:

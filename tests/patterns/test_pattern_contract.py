@@ -15,12 +15,10 @@ CASES = {
     "unstructured": (Unstructured(), (5, 6), 30, 0.0),
     "2:4": (NM(2, 4), (8, 5), 40, 0.5),
     "3:4 of a conv kernel": (NM(3, 4), (2, 2, 4, 3), 48, 0.25),
-    "1:3 axis 0": (NM(1, 3, axis=0), (6, 2, 2), 24, 2 / 3),
     "block": (Block((2, 3)), (5, 7), 9, 0.0),
     "block of a conv kernel": (Block((2, 2)), (3, 3, 4, 5), 54, 0.0),
     "block axes (2, 0)": (Block((2, 3), axes=(2, 0)), (4, 2, 3), 8, 0.0),
     "channel": (Channel(), (4, 7), 7, 0.0),
-    "channel axis 0": (Channel(0), (5, 2, 3), 5, 0.0),
     "channel axes (0, -1)": (Channel((-1, 0)), (3, 4, 5), 15, 0.0),
 }
 FEW = ["unstructured", "2:4", "block", "channel"]
