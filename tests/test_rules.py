@@ -341,10 +341,14 @@ PARAMS = arrays({"enc": {"kernel": (4, 8), "bias": (8,)}, "dec": {"kernel": (8, 
     [
         ([], "enc/kernel dec/kernel"),
         ([Rule("enc/.*", dense=True)], "dec/kernel"),
-        ([Rule(".*/bias")], "enc/kernel dec/kernel enc/bias dec/bias"),
-        ([Rule("enc/bias"), Rule(".*/bias", dense=True)], "enc/kernel dec/kernel enc/bias"),
-        ([Rule(".*/bias", dense=True), Rule("enc/bias")], "enc/kernel dec/kernel"),
+        ([Rule(".*/bias", dense=False)], "enc/kernel dec/kernel enc/bias dec/bias"),
+        (
+            [Rule("enc/bias", dense=False), Rule(".*/bias", dense=True)],
+            "enc/kernel dec/kernel enc/bias",
+        ),
+        ([Rule(".*/bias", dense=True), Rule("enc/bias", dense=False)], "enc/kernel dec/kernel"),
         ([Rule(".*", dense=True), Rule("enc/.*")], ""),
+        ([Rule("enc/.*")], "enc/kernel dec/kernel"),
         ([Rule("(enc|dec)/kernel", dense=True)], ""),
     ],
 )
@@ -414,3 +418,8 @@ def test_no_rule(build, error, message):
 
 def test_a_float32_in_a_rule_is_its_decimal():
     assert Rule("a", sparsity=np.float32(0.9)).sparsity == 0.9
+
+
+def test_a_rule_for_leaves_that_are_dense_by_default_says_so():
+    with pytest.raises(ValueError, match=r"enc/bias \(one axis\).*dense=False"):
+        pruned(PARAMS, [Rule("enc/bias", sparsity=0.5)])

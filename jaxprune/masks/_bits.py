@@ -33,7 +33,4 @@ def from_bits(bits: jax.Array) -> jax.Array:
 
 def ones(leaf) -> jax.Array:
     """The bits of a mask that keeps all of a leaf, placed as the leaf is."""
-    if len(leaf.shape) < 2 or leaf.shape[-2] % 8:
-        return jnp.ones_like(leaf, dtype=bool)
-    shape = (*leaf.shape[:-2], leaf.shape[-2] // 8, leaf.shape[-1])
-    return jnp.full_like(leaf, 255, dtype=jnp.uint8, shape=shape)
+    return to_bits(jnp.ones_like(leaf, dtype=bool))

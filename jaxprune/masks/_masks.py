@@ -133,15 +133,14 @@ def flatten_masks(masks) -> dict[str, Any]:
 
 
 def _covers(flat, path):
-    """Whether masks say something about a path: a mask, or a stand-in for it or what it is in."""
-    while path not in flat:
-        if not path:
-            return False
+    """Whether masks say something about a path: a mask, or a stand-in for it or what it lies in."""
+    if path in flat:
+        return True
+    while path:
         path = path.rpartition("/")[0]
-        if flat.get(path, 0) is not None:  # an array cannot stand for what would lie in it
-            if path in flat:
-                return False
-    return True
+        if path in flat:
+            return flat[path] is None
+    return False
 
 
 def match(params, masks) -> list[tuple[str, Any, Any]]:

@@ -66,9 +66,16 @@ def masked_update(inner, masks, updates, inner_state, params, extra):
             g if masks[path] is None or g is None else zero_where_pruned(masks[path], g)
             for path, g in zip(paths, flat, strict=True)
         ]
+        kept = [
+            p if masks[path] is None else zero_where_pruned(masks[path], p)
+            for path, p in zip(paths, weights, strict=True)
+        ]
         # The state is masked before the update, not after: so XLA can still update it in place.
         updates, inner_state = inner.update(
-            structure.unflatten(active), mask_state(inner_state, masks), params, **extra
+            structure.unflatten(active),
+            mask_state(inner_state, masks),
+            structure.unflatten(kept),
+            **extra,
         )
         flat = structure.flatten_up_to(updates)
     emitted = [
@@ -87,3 +94,8 @@ def check_inner(inner):
 
 
 NO_PARAMS = "params is None: masks are applied to params, so call tx.update(grads, state, params)."
+
+
+def is_placeholder(params) -> bool:
+    """Whether optax, looking for what is shaped like params, calls `init` without any."""
+    return type(params).__name__ == "_ParamsPlaceholder"

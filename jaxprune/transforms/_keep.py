@@ -6,7 +6,7 @@ import optax
 
 from jaxprune.masks._bits import to_bits
 from jaxprune.masks._masks import match
-from jaxprune.transforms._inner import NO_PARAMS, check_inner, masked_update
+from jaxprune.transforms._inner import NO_PARAMS, check_inner, is_placeholder, masked_update
 from jaxprune.transforms._state import KeepState
 
 
@@ -51,12 +51,14 @@ def keep(
         raise ValueError("masks holds no mask: there is nothing to keep.")
 
     def init(params):
+        state = optax.EmptyState() if inner is None else inner.init(params)
+        if is_placeholder(params):
+            return KeepState(params, state)
         # Copies: a donated state must not take the caller's masks with it.
         own = [
             None if m is None else jnp.array(to_bits(jnp.asarray(m)), copy=True)
             for _, _, m in match(params, masks)
         ]
-        state = optax.EmptyState() if inner is None else inner.init(params)
         return KeepState(jax.tree.unflatten(jax.tree.structure(params), own), state)
 
     def update(updates, state, params=None, **extra):

@@ -15,7 +15,7 @@ from jaxprune.masks._targets import Options, options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
 from jaxprune.transforms import _events
-from jaxprune.transforms._inner import NO_PARAMS, check_inner, masked_update
+from jaxprune.transforms._inner import NO_PARAMS, check_inner, is_placeholder, masked_update
 from jaxprune.transforms._state import PruneState
 
 
@@ -133,7 +133,7 @@ def prune(
         return (*prepare(structure, avals), leaves, structure)
 
     def init(params):
-        if isinstance(params, _placeholder()):  # optax looks for what is shaped like params
+        if is_placeholder(params):
             setup, masks = None, params
         else:
             setup, _, _, leaves, structure = prepared(params)
@@ -198,9 +198,3 @@ class _Aval:
 
     def __hash__(self):
         return hash((self.shape, self.dtype))
-
-
-def _placeholder():
-    from optax.tree_utils import _state_utils
-
-    return _state_utils._ParamsPlaceholder

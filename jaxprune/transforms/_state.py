@@ -95,7 +95,7 @@ def _merge(a, b):
         return b
     if stands_for_leaf(b):
         return a
-    level = jax.tree.structure(a, is_leaf=lambda node: node is not a)
+    level: Any = jax.tree.structure(a, is_leaf=lambda node: node is not a)
     if jax.tree_util.treedef_is_leaf(level):
         raise ValueError(
             "a leaf has masks of several transforms; take the one you mean from the state."

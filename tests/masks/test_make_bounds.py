@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from mask_oracle import assert_same, counts, draw, kernels, top_k
 
@@ -51,11 +51,10 @@ def test_a_bounded_ranking_is_the_greedy_one(name, seed, ties, sparsity):
 TRACED = jax.jit(lambda params, s: masks.make(params, s, scope="global", **CONFIGS["both"][0]))
 
 
-@given(seeds, st.booleans(), dyadic)
+@given(seeds, st.booleans(), dyadic.map(lambda s: 0.25 + 0.625 * s))
 def test_a_traced_sparsity_obeys_the_same_bounds(seed, ties, sparsity):
     _, lower, upper = CONFIGS["both"]
     params, kept = draw(seed, ties=ties), round(TOTAL * (1 - sparsity))
-    assume(sum(lower) <= kept <= sum(upper))
     for w, scale in zip(kernels(params), (1e-3, 1.0, 30.0), strict=True):
         w *= scale
     assert_same(TRACED(params, sparsity), top_k(kernels(params), kept, lower, upper))

@@ -107,12 +107,14 @@ def test_any_float_dtype(name, seed, fraction):
 def test_a_leaf_without_weights(name, scope):
     pattern, shape, _, _ = CASES[name]
     empty = np.zeros((0, *shape[1:]), np.float32)
-    only = masks.make([empty], 0.5, pattern=pattern, scope=scope, rules=[Rule(".*")])
+    only = masks.make([empty], 0.5, pattern=pattern, scope=scope, rules=[Rule(".*", dense=False)])
     assert only[0].shape == empty.shape
     if scope == "leaf":
         return
     w = integers(0, shape)
-    made = masks.make([empty, w], 0.5, pattern=pattern, scope=scope, rules=[Rule(".*")])
+    made = masks.make(
+        [empty, w], 0.5, pattern=pattern, scope=scope, rules=[Rule(".*", dense=False)]
+    )
     assert made[0].shape == empty.shape
     np.testing.assert_array_equal(made[1], expected(pattern, [w], 0.5)[0])
 
