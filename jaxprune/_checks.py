@@ -30,7 +30,7 @@ def check_sparsity(value, name: str, *, where: str = ""):
             f"{name}={value!r}{at} is not a number; give a fraction of zeros such as 0.9."
         ) from error
     if not 0 <= number < 1 or math.isnan(number):
-        hint = f" Did you mean {number / 100:g}?" if 1 < number < 100 else ""
+        hint = f" Did you mean {number / 100:g}?" if 2 <= number < 100 else ""
         raise ValueError(
             f"{name}={value!r}{at} must be a fraction of zeros, 0 <= {name} < 1.{hint}"
         )

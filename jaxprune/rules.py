@@ -26,10 +26,12 @@ from jaxprune._checks import check_sparsity, is_traced
 
 _WEIGHT = re.compile(r"kernel|weights?|[wW]\d*|[wW]_.*|.*_(kernel|weight|w)")
 _BIAS = re.compile(r"bias(es|_.*)?|.*_bias|b_.*|beta|offset|A_log")
-_NORM = re.compile(r"scale|gamma|gain|mean|var|.*_(scale|gamma)|.*norm|ln_?\d*", re.I)
+_NORM = re.compile(
+    r"scale|gamma|gain|mean|var|.*_(scale|gamma)|.*norm|ln_?\d*|ls_?\d*|lambda_?\d*", re.I
+)
 _TABLE = re.compile(
     r".*embed.*|(.*_)?emb|w[tp]e|pe|cls|.*tokens?|latents?|queries|codebooks?"
-    r"|(.*_)?(rel_?)?pos((_|emb|enc|ition).*)?",
+    r"|(.*_)?(rel_?)?pos((_|emb|enc|ition).*)?|(cos|sin)_cached?|freqs_cis|inv_freq",
     re.I,
 )
 _NORM_MODULE = re.compile(r".*norm(?!al).*|(.*_)?(ln|bn|rms)(_?\d+|_.*)?", re.I)

@@ -11,7 +11,8 @@ from jaxprune._checks import check_sparsity, is_traced
 from jaxprune._tree import flatten
 from jaxprune.masks._compute import compute
 from jaxprune.masks._counts import count
-from jaxprune.masks._masks import check_reachable, num_kept
+from jaxprune.masks._make import check_reachable
+from jaxprune.masks._measure import num_kept
 from jaxprune.masks._targets import options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.schedules import resolve_events
@@ -141,10 +142,17 @@ def plan(
     by_index = {t.index: t for t in setup.targets}
     planned = []
     for i, (path, leaf, decision) in enumerate(zip(paths, leaves, decisions, strict=True)):
-        shape = tuple(jnp.shape(leaf))
+        shape = tuple(getattr(leaf, "shape", ()))
         size = int(np.prod(shape, dtype=np.int64))
         rule = "default" if decision.rule is None else str(decision.rule)
-        row = PlannedLeaf(path, shape, str(jnp.result_type(leaf)), size, rule, decision.dense)
+        row = PlannedLeaf(
+            path,
+            shape,
+            str(getattr(leaf, "dtype", type(leaf).__name__)),
+            size,
+            rule,
+            decision.dense,
+        )
         if decision.dense is not None:
             planned.append(dataclasses.replace(row, kept=size))
             continue

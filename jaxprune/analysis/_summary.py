@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import _table
-from jaxprune.masks._masks import match, num_kept
+from jaxprune.masks._apply import match
+from jaxprune.masks._measure import num_kept
 
 
 @dataclasses.dataclass(frozen=True)

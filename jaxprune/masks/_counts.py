@@ -29,7 +29,7 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
       allocate: how leaves that are ranked by themselves share; None is uniform.
       sparsity: of all that has none of its own, a float or traced.
       progress: how far along the schedule is, sparsity / final sparsity.
-      step: where schedules of single leaves are read.
+      step: where schedules of single leaves are read; None: at their end.
 
     Raises:
       TypeError: an allocation other than uniform at a traced sparsity.
@@ -91,7 +91,12 @@ def _own_sparsity(target, progress, step):
     if target.sparsity is None:
         return None
     if callable(target.sparsity):
-        value = target.sparsity(0 if step is None else step)
+        if step is None and not hasattr(target.sparsity, "end"):
+            raise TypeError(
+                f"the sparsity of {target.path} is a schedule that does not say where it ends; "
+                "give its Rule a number to prune at once."
+            )
+        value = target.sparsity(target.sparsity.end if step is None else step)
         return check_sparsity(value, "sparsity", where=target.path)
     return target.sparsity * progress
 
@@ -185,7 +190,7 @@ def _most_traced(target, progress):
     return jnp.minimum(kept + 1, target.units)
 
 
-_DIGIT, _DIGITS = 12, 5  # a fraction as 5 digits of 12 bits: 60 bits, more than a float has
+_DIGIT, _DIGITS = 12, 6  # a fraction as 6 digits of 12 bits
 
 
 def kept_traced(units: int, sparsity):

@@ -69,6 +69,7 @@ class Options:
     rules: tuple[_rules.Rule, ...] = ()
     min_sparsity: float | None = None
     max_sparsity: float | None = None
+    mapped: int = 0  # how many of the rules, the last ones, come from a mapping
 
 
 def options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity) -> Options:
@@ -103,10 +104,11 @@ def options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity) 
     for name, value in bounds.items():
         if value is not None:
             bounds[name] = check_sparsity(value, name)
+    mapped = 0
     if isinstance(allocate, Mapping):
-        # Behind the rules: a rule for the same leaf is the more particular.
+        # Behind the rules, of which the first match decides.
         rules += tuple(_rules.Rule(path, sparsity=s) for path, s in allocate.items())
-        allocate = None
+        mapped, allocate = len(allocate), None
     for where, rule in [("", None), *((f"{r}: ", r) for r in rules)]:
         low = (
             bounds["min_sparsity"]
@@ -121,7 +123,7 @@ def options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity) 
         if low is not None and high is not None and low > high:
             raise ValueError(f"{where}min_sparsity={low} exceeds max_sparsity={high}.")
     score = as_criterion(score)
-    return Options(score, pattern, scope, allocate, rules, **bounds)
+    return Options(score, pattern, scope, allocate, rules, mapped=mapped, **bounds)
 
 
 def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
@@ -135,6 +137,7 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
     if not paths:
         raise ValueError("params is an empty tree: there is nothing to prune.")
     decisions = _rules.decide(paths, leaves, options.rules)
+    _check_mapping(paths, decisions, options)
     targets, labels = [], []
     for index, (path, leaf, decision) in enumerate(zip(paths, leaves, decisions, strict=True)):
         if decision.dense is not None:
@@ -171,6 +174,18 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
         )
     _check_together(targets)
     return Setup(tuple(targets), tuple(name for _, name in labels)), decisions
+
+
+def _check_mapping(paths, decisions, options):
+    """A sparsity given by a mapping must not be hidden by a rule for the same leaf."""
+    for rule in options.rules[len(options.rules) - options.mapped :]:
+        for path, decision in zip(paths, decisions, strict=True):
+            hidden = decision.rule not in options.rules[len(options.rules) - options.mapped :]
+            if rule.matches(path) and hidden and decision.dense is None:
+                raise ValueError(
+                    f"allocate gives {path} the sparsity {rule.sparsity}, but {decision.rule} "
+                    "matches it first; write the sparsity into that rule."
+                )
 
 
 def _label(scope, path):

@@ -1,11 +1,39 @@
 """Random scores: the control that every criterion has to beat."""
 
+import dataclasses
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxprune._checks import is_traced
 from jaxprune.scores._criterion import Criterion
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Random:
+    """Equal where the keys are, so that equal criteria share compiled programs."""
+
+    key: Any
+
+    def __call__(self, w, *, path):
+        own = jax.random.fold_in(self.key, zlib.crc32(path.encode()))
+        return jax.random.uniform(own, w.shape, jnp.float32)
+
+    def _identity(self):
+        if is_traced(self.key):
+            return id(self)
+        typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
+        bits = jax.random.key_data(self.key) if typed else self.key
+        return str(self.key.dtype), np.asarray(bits).tobytes()
+
+    def __eq__(self, other):
+        return isinstance(other, _Random) and self._identity() == other._identity()
+
+    def __hash__(self):
+        return hash(self._identity())
 
 
 def random(key: jax.Array) -> Criterion:
@@ -34,9 +62,4 @@ def random(key: jax.Array) -> Criterion:
     """
     if not hasattr(key, "dtype"):
         raise TypeError(f"key={key!r} is not a PRNG key; pass jax.random.key(seed).")
-
-    def score(w, *, path):
-        own = jax.random.fold_in(key, zlib.crc32(path.encode()))
-        return jax.random.uniform(own, w.shape, jnp.float32)
-
-    return Criterion(score, needs=("path",))
+    return Criterion(_Random(key), needs=("path",))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxprune import schedules
 from jaxprune._checks import check_sparsity, is_traced
 from jaxprune.masks._counts import Counts, count
-from jaxprune.masks._masks import check_reachable
+from jaxprune.masks._make import check_reachable
 
 _MOST_ENTRIES = 1 << 24
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune._tree import flatten
+from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import from_bits
-from jaxprune.masks._masks import flatten_masks
 
 
 def zero_where_pruned(mask, x):

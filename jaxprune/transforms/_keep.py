@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxprune.masks._apply import match
 from jaxprune.masks._bits import to_bits
-from jaxprune.masks._masks import match
 from jaxprune.transforms._inner import NO_PARAMS, check_inner, is_placeholder, masked_update
 from jaxprune.transforms._state import KeepState
 

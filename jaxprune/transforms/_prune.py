@@ -8,9 +8,10 @@ import optax
 from jax import lax
 
 from jaxprune._tree import flatten
+from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import ones, to_bits
 from jaxprune.masks._compute import compute
-from jaxprune.masks._masks import check_needs, flatten_masks, place
+from jaxprune.masks._make import check_needs, place
 from jaxprune.masks._targets import Options, options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
@@ -74,7 +75,8 @@ def prune(
         `optax.chain(optimizer, prune(sparsity=...))`: then the moments are out of reach.
       sparsity: fraction of zeros among the prunable weights, 0 <= s < 1: a float (pruned once, at
         the first update), a schedule of `jaxprune.schedules`, or any optax schedule. It may be
-        traced: one program, and one vmap, serve a sweep. Of a float32 the shortest decimal that
+        traced: one program, and one vmap, serve a sweep; it is clipped to [0, 1] then, and NaN
+        prunes nothing. Of a float32 the shortest decimal that
         denotes it is meant, unless it is traced.
       when: which updates are events, counted from 0: `every(n, begin=..., end=...)` or explicit
         steps. None: about a hundred between the schedule's begin and end. The last event is

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprune._tree import flatten
+from jaxprune._tree import flatten, path_string
+from jaxprune.masks._apply import stands_for_leaf
 from jaxprune.masks._bits import from_bits
-from jaxprune.masks._masks import stands_for_leaf
 
 
 class PruneState(NamedTuple):
@@ -89,7 +89,7 @@ def get_masks(state):
     return jax.tree.unflatten(structure, masks)
 
 
-def _merge(a, b):
+def _merge(a, b, path=()):
     """Two trees of masks as one: where one has a stand-in, what the other has there."""
     if stands_for_leaf(a):
         return b
@@ -98,10 +98,13 @@ def _merge(a, b):
     level: Any = jax.tree.structure(a, is_leaf=lambda node: node is not a)
     if jax.tree_util.treedef_is_leaf(level):
         raise ValueError(
-            "a leaf has masks of several transforms; take the one you mean from the state."
+            f"{path_string(path)} has masks of several transforms; take the one you mean from the "
+            "state."
         )
-    pairs = zip(level.flatten_up_to(a), level.flatten_up_to(b), strict=True)
-    return jax.tree.unflatten(level, [_merge(x, y) for x, y in pairs])
+    keys = jax.tree_util.tree_flatten_with_path(a, is_leaf=lambda node: node is not a)[0]
+    others = level.flatten_up_to(b)
+    merged = [_merge(x, y, (*path, *key)) for (key, x), y in zip(keys, others, strict=True)]
+    return jax.tree.unflatten(level, merged)
 
 
 def masks_changed(state) -> jax.Array:
