@@ -46,7 +46,7 @@ def run(rounds):
 
 
 def passes(rounds, sparsities=None):
-    """The spread over sparsities for one matrix: thresholds are found in a varying number of reads."""
+    """The spread over sparsities for one matrix: the number of reads varies."""
     square = trees.matrix(jax.random.key(1))
     sparsities = np.linspace(0.5, 0.98, 25) if sparsities is None else sparsities
     make = jax.jit(lambda t, s: jaxprune.masks.make(t, s))

@@ -13,7 +13,7 @@ OPTIMIZERS = {
 
 
 class Loop:
-    """A compiled step of the optimizer alone, with its params and state donated from call to call."""
+    """A compiled step of the optimizer alone; params and state are donated from call to call."""
 
     def __init__(self, tx, params, grads):
         def step(params, state, grads):

@@ -8,8 +8,8 @@
 The data are scikit-learn's digits, 1 797 images of 8 x 8, split once with a fixed seed (1 077 to
 train, 270 to validate, 450 to test, each class in proportion). A run's seed sets its weights, its
 batches and its augmentation. Both networks train from scratch for the same steps, with the same
-learning rates and weight decay; pruning is the one difference. Hyperparameters were chosen on the
-validation images alone.
+learning rates and weight decay; pruning is the one difference. Hyperparameters were chosen on
+validation accuracy, with little search.
 
 Tables (results.md, results.json) and plots (sparsity.png, layers.png) go to out/gmp_digits.
 """

@@ -8,7 +8,7 @@ import optax
 
 from jaxprune._tree import flatten
 from jaxprune.masks._make import place
-from jaxprune.masks._targets import options, resolve
+from jaxprune.masks._targets import check_distinct, options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
 
@@ -46,6 +46,7 @@ def match(params, masks) -> list[tuple[str, Any, Any]]:
       ValueError: the trees or the shapes differ.
     """
     paths, leaves, _ = flatten(params)
+    check_distinct(paths)
     flat = flatten_masks(masks)
     known = set(paths)  # a None in the params is no leaf, and has none in the masks
     strange = [path for path, mask in flat.items() if mask is not None and path not in known]

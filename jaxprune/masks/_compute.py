@@ -14,16 +14,17 @@ from jaxprune.select._select import select
 from jaxprune.select._source import Source
 
 
-def _source(target: Target, w, grad) -> Source:
+def _ranked(target: Target, w, grad):
+    """What selection reads: the leaf, where scores are so cheap that it makes them, or scores."""
     criterion = target.criterion
     if not _keys.can_order(w.dtype):  # float8 and the like
         w = w.astype(jnp.float32)
     if criterion.elementwise and not criterion.needs:
         _check_scores(target, w, jax.eval_shape(criterion.function, w))
-        return Source(w, criterion.function)
+        return w
     scores = criterion(w, path=target.path, grad=grad)
     _check_scores(target, w, scores)
-    return Source(scores)
+    return scores
 
 
 def _check_scores(target, w, scores):
@@ -68,7 +69,6 @@ def _rank_first(setup: Setup, sources, num_keep, lower, upper):
     return chosen, num_keep, lower, upper, among
 
 
-@functools.partial(jax.jit, static_argnames=("setup",))
 def compute(setup: Setup, leaves, grads, num_keep, lower, upper):
     """Masks of the targets.
 
@@ -83,12 +83,21 @@ def compute(setup: Setup, leaves, grads, num_keep, lower, upper):
     """
     grads = [None] * len(leaves) if grads is None else grads
     leaves, grads = lax.stop_gradient((leaves, grads))
+    ranked = [
+        _ranked(target, w, g) for target, w, g in zip(setup.targets, leaves, grads, strict=True)
+    ]
+    return _compute(setup.program, ranked, num_keep, lower, upper)
+
+
+@functools.partial(jax.jit, static_argnames=("setup",))
+def _compute(setup: Setup, ranked, num_keep, lower, upper):
+    """`compute` from what is ranked; compiled once for equal setups, also for eager callers."""
     num_keep = jnp.asarray(num_keep)
     if lower is not None:
         lower, upper = jnp.asarray(lower), jnp.asarray(upper)
     sources = [
-        target.pattern.units(_source(target, w, g))
-        for target, w, g in zip(setup.targets, leaves, grads, strict=True)
+        target.pattern.units(Source(x, target.criterion.function))
+        for target, x in zip(setup.targets, ranked, strict=True)
     ]
     among: Any = None
     if any(source.member is not None for source in sources):

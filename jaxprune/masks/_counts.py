@@ -52,6 +52,7 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
             units = sum(setup.targets[i].units for i in indices)
             num_keep[group] = _kept(units, sparsity)
             _check_room(setup, indices, bounds, num_keep[group], sparsity)
+            _check_room_in_pattern(setup, indices, bounds, num_keep[group], sparsity)
     if shared:
         leaves = {
             setup.targets[i].path: _allocate.Leaf(
@@ -149,6 +150,26 @@ def _check_room(setup, indices, bounds, kept, sparsity):
         )
 
 
+def _check_room_in_pattern(setup, indices, bounds, kept, sparsity):
+    """Where some units rank before all others, bounds must leave room among those, too."""
+    targets = [setup.targets[i] for i in indices]
+    first = [t.pattern.first_units(t.shape) for t in targets]
+    if None in first or not any(t.bounded for t in targets):
+        return
+    pairs = [(bounds[i], f) for i, f in zip(indices, first, strict=True)]
+    if kept <= sum(first):
+        fewest, most = (sum(min(bound[side], f) for bound, f in pairs) for side in (0, 1))
+        fits = fewest <= kept <= most
+    else:
+        fits = all(bound[1] >= f for bound, f in pairs)
+    if not fits:
+        raise ValueError(
+            f"sparsity={sparsity:g} is out of reach in scope {setup.labels[targets[0].group]}: "
+            f"min_sparsity or max_sparsity leaves no room for it within {targets[0].pattern}. "
+            "Change one of them."
+        )
+
+
 def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
     if allocate not in (None, _allocate.uniform):
         name = getattr(allocate, "__name__", repr(allocate))
@@ -157,7 +178,10 @@ def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
             'or use allocate=jaxprune.allocate.uniform or scope="global".'
         )
     members = _members(setup)
-    if any(t.bounded and _shares(setup, members[t.group]) for t in setup.targets):
+    if any(
+        t.bounded and own[i] is None and _shares(setup, members[t.group])
+        for i, t in enumerate(setup.targets)
+    ):
         raise TypeError(
             "sparsity is traced, and min_sparsity or max_sparsity of leaves that share by "
             'allocation are solved on the host; pass a Python float, or use scope="global".'

@@ -57,6 +57,29 @@ class Setup:
         """For each target the number of its group."""
         return tuple(t.group for t in self.targets)
 
+    @property
+    def program(self) -> "Setup":
+        """What a compiled selection depends on: equal programs are compiled once.
+
+        Scores that are not made in the selection are its input, whatever made them.
+        """
+        return Setup(tuple(map(_programmed, self.targets)), self.labels)
+
+
+def _programmed(target: Target) -> Target:
+    fused = target.criterion.elementwise and not target.criterion.needs
+    return dataclasses.replace(
+        target,
+        criterion=target.criterion if fused else _STORED,
+        rule="",
+        sparsity=None,
+        min_sparsity=None,
+        max_sparsity=None,
+    )
+
+
+_STORED = Criterion(lambda scores: scores, elementwise=True)
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -136,6 +159,7 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
     paths, leaves, _ = flatten(params)
     if not paths:
         raise ValueError("params is an empty tree: there is nothing to prune.")
+    check_distinct(paths)
     decisions = _rules.decide(paths, leaves, options.rules)
     _check_mapping(paths, decisions, options)
     targets, labels = [], []
@@ -174,6 +198,15 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
         )
     _check_together(targets)
     return Setup(tuple(targets), tuple(name for _, name in labels)), decisions
+
+
+def check_distinct(paths):
+    """Raises where two leaves have one path: a key that holds a slash can do that."""
+    if len(set(paths)) < len(paths):
+        twice = next(path for i, path in enumerate(paths) if path in paths[:i])
+        raise ValueError(
+            f"two leaves have the path {twice!r}, so masks could not be told apart; rename a key."
+        )
 
 
 def _check_mapping(paths, decisions, options):

@@ -81,6 +81,10 @@ class Events:
     n: int = 1
     steps: tuple[int, ...] | None = None
 
+    def __post_init__(self):
+        # A step counter is an int32, and beyond its span only begin and end are events.
+        object.__setattr__(self, "n", min(self.n, 2**31 - 1))
+
     def is_event(self, step):
         """Whether a step is an event: bool, of the step's shape; traced or not."""
         xp, step = as_steps(step)

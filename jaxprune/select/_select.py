@@ -174,6 +174,8 @@ def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Arra
     _keys.check_dtype(scores.dtype, "scores")
     if not 0 <= n <= m or m < 1:
         raise ValueError(f"n={n}, m={m}: keep n of every m with 0 <= n <= m and m >= 1.")
+    if not -scores.ndim <= axis < scores.ndim:
+        raise ValueError(f"axis={axis} of scores with {scores.ndim} axes; choose one of theirs.")
     axis = axis % scores.ndim
     if scores.shape[axis] % m:
         raise ValueError(
@@ -255,4 +257,6 @@ def _limbs(k, size):
     k = jnp.asarray(k) if hasattr(k, "dtype") else np.asarray(k)
     if k.ndim or not jnp.issubdtype(k.dtype, jnp.integer):
         raise TypeError(f"k must be an integer, not {k.dtype}{list(k.shape)}.")
+    k = jnp.asarray(k)
+    k = k.astype(jnp.promote_types(k.dtype, jnp.int32))  # a narrow k could not hold the size
     return _wide.from_int32(jnp.clip(k, 0, min(size, 2**31 - 1)).astype(jnp.int32))

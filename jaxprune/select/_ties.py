@@ -17,10 +17,13 @@ def _matrix_shape(shape):
     size = math.prod(shape)
     splits = [(math.prod(shape[:a]), math.prod(shape[a:])) for a in range(1, len(shape))]
     best = min(splits, key=max, default=(1, size))
-    if max(best) <= 16 * math.isqrt(size) + 64:
+    if max(best) <= 4 * math.isqrt(size) + 64:
         return best
-    columns = math.isqrt(size - 1) + 1
-    return -(-size // columns), columns
+    root = math.isqrt(size - 1) + 1
+    for columns in range(root, root // 8, -1):
+        if size % columns == 0:  # nothing to pad, so nothing to copy
+            return size // columns, columns
+    return -(-size // root), root
 
 
 def _as_matrix(source):

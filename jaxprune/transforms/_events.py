@@ -58,7 +58,6 @@ def table(course: Course, setup, allocate) -> tuple[np.ndarray, Counts]:
     """
     values = course.values
     assert values is not None
-    final = values[-1] or 1.0
     own = any(callable(t.sparsity) for t in setup.targets)
     steps = course.events.all().tolist()
     keys = list(zip(values, steps, strict=True)) if own else [(v, None) for v in values]
@@ -70,14 +69,23 @@ def table(course: Course, setup, allocate) -> tuple[np.ndarray, Counts]:
         )
     for target in setup.targets:
         check_reachable(target, values[-1])
-    counts = [count(setup, allocate, v, progress=v / final, step=step) for v, step in rows]
+    counts = [
+        count(setup, allocate, v, progress=_progress(v, values[-1]), step=step) for v, step in rows
+    ]
     stacked = Counts(*(None if c[0] is None else np.stack(c) for c in zip(*counts, strict=True)))
     return np.array([rows[key] for key in keys], np.int32), stacked
 
 
-def counts_at(step, course: Course, rows, counts: Counts) -> Counts:
+def _progress(value, final):
+    """How far along a schedule is, from 0 to 1; also for one that falls, or ends at 0."""
+    if is_traced(value) or is_traced(final):
+        return jnp.where(final > 0, jnp.clip(value / jnp.where(final > 0, final, 1), 0, 1), 1)
+    return min(max(value / final, 0.0), 1.0) if final > 0 else 1.0
+
+
+def counts_at(step, events: schedules.Events, rows, counts: Counts) -> Counts:
     """The counts of the event at `step`, from the table."""
-    row = jnp.asarray(rows)[course.events.index(step)]
+    row = jnp.asarray(rows)[events.index(step)]
     return jax.tree.map(lambda x: jnp.asarray(x)[row], counts)
 
 
@@ -85,8 +93,7 @@ def counts_traced(step, course: Course, setup, allocate) -> Counts:
     """The counts at `step` where the sparsity is known only at run time."""
     value = course.schedule(step)
     final = course.schedule(course.events.end)
-    progress = jnp.where(final > 0, value / jnp.where(final > 0, final, 1), 1)
-    return count(setup, allocate, value, progress=progress, step=step)
+    return count(setup, allocate, value, progress=_progress(value, final), step=step)
 
 
 def once_per_tree(function):

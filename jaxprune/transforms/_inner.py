@@ -79,10 +79,16 @@ def masked_update(inner, masks, updates, inner_state, params, extra):
         )
         flat = structure.flatten_up_to(updates)
     emitted = [
-        u if masks[path] is None else jnp.where(masks[path], u.astype(p.dtype), -p)
+        u if masks[path] is None else _emit(masks[path], u, p)
         for path, u, p in zip(paths, flat, weights, strict=True)
     ]
     return structure.unflatten(emitted), inner_state
+
+
+def _emit(mask, u, p):
+    """The update, and where the mask prunes the one that leads to exactly 0."""
+    kept = jnp.zeros((), p.dtype) if u is None else u.astype(p.dtype)
+    return jnp.where(mask, kept, -p)
 
 
 def check_inner(inner):

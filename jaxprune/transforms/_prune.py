@@ -34,15 +34,15 @@ def _at_event(is_event, recompute, masks):
     return lax.while_loop(lambda state: state[0], turn, (is_event, masks))[1]
 
 
-@functools.partial(jax.jit, static_argnames=("setup", "course"))
-def _refresh(setup, course, leaves, grads, masks, step, rows, counts):
+@functools.partial(jax.jit, static_argnames=("setup", "events"))
+def _refresh(setup, events, leaves, grads, masks, step, rows, counts):
     """The masks after the event at `step`, if it is one. Jitted for callers that are not."""
 
     def recompute():
-        counted = _events.counts_at(step, course, rows, counts)
+        counted = _events.counts_at(step, events, rows, counts)
         return [to_bits(mask) for mask in compute(setup, leaves, grads, *counted)]
 
-    return _at_event(course.events.is_event(step), recompute, masks)
+    return _at_event(events.is_event(step), recompute, masks)
 
 
 def prune(
@@ -88,7 +88,8 @@ def prune(
         `allocate.erdos_renyi`, or a mapping from paths (regular expressions) to sparsities.
       rules: `Rule`s by path; the first match decides.
       min_sparsity, max_sparsity: bounds for every leaf, so that a ranking cannot empty one;
-        `min_sparsity` grows with the schedule.
+        `min_sparsity` grows with the schedule. Where the sparsity is traced, bounds win over the
+        count if both cannot be.
 
     Returns:
       An optax transform with extra args, which go to `inner`. Its state is a `PruneState`;
@@ -167,7 +168,7 @@ def prune(
 
             new = _at_event(course.events.is_event(step), recompute, old)
         else:
-            new = _refresh(setup, course, targets, grads, old, step, rows, counts)
+            new = _refresh(setup, course.events, targets, grads, old, step, rows, counts)
         masks = place(setup, new, structure)
         updates, inner_state = masked_update(
             inner, masks, updates, state.inner_state, params, extra
