@@ -26,8 +26,9 @@ class _Random:
         if is_traced(self.key):
             return id(self)
         typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
-        bits = jax.random.key_data(self.key) if typed else self.key
-        return str(self.key.dtype), np.asarray(bits).tobytes()
+        with jax.ensure_compile_time_eval():  # also while some program is being traced
+            bits = jax.random.key_data(self.key) if typed else self.key
+            return str(self.key.dtype), np.asarray(bits).tobytes()
 
     def __eq__(self, other):
         return isinstance(other, _Random) and self._identity() == other._identity()
