@@ -245,12 +245,12 @@ def kept_traced(units: int, sparsity):
         carried = column >> _DIGIT
     product.append(carried)
     fraction, whole = product[:_DIGITS], product[_DIGITS:]
-    pruned = jnp.stack(
-        [
-            (whole[1] >> 8) + (whole[2] << 4) + (whole[3] << 16),
-            whole[0] + ((whole[1] & 0xFF) << _DIGIT),
-        ]
-    )
+    rest_bits = _wide.BITS - _DIGIT  # of the second digit, in the low limb
+    low = whole[0] + ((whole[1] & ((1 << rest_bits) - 1)) << _DIGIT)
+    high = whole[1] >> rest_bits
+    for i, digit in enumerate(whole[2:4], 1):
+        high += digit << (i * _DIGIT - rest_bits)
+    pruned = jnp.stack([high, low])
     # Round what is kept, units - product, half to even: it ends in a half where the product does.
     top, below = fraction[-1], sum(fraction[:-1])
     half = base // 2

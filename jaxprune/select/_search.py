@@ -1,11 +1,11 @@
-"""Thresholds by counting: the key that exactly k of n scores reach, in a handful of passes.
+"""The search by counting: thresholds that exactly as many keys reach as are asked for.
 
-A pass counts how many keys reach each of PROBES thresholds. The first probes are quantiles of a
-strided sample; the next ones interpolate on the counts. A pass that did not shrink the bracket is
-followed by one that divides it evenly, so the number of passes is bounded whatever the scores are.
+A turn counts in one read how many keys reach each of PROBES thresholds; the next probes interpolate
+on the counts. After a few turns every other one divides the brackets evenly, so that the number of
+turns is bounded whatever the keys are. Where a threshold is found and only some of the keys equal
+to it are to be kept, the same loop goes on among those, with minus the index for a key.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -13,35 +13,70 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune.select import _keys, _wide
-from jaxprune.select._source import concatenate
+from jaxprune.select import _wide
 
 PROBES = 5
-_SAMPLE = 1 << 15  # keys in the sample, all groups together
-_SAMPLE_MIN = 1 << 9  # and at least in each group
+_PATIENCE = 8  # turns that interpolate before some divide evenly
 # Where the probes stand, in standard deviations of where the threshold is expected.
-_SPREAD_SAMPLE = np.array([-2.5, -0.7, 0.0, 0.7, 2.5], np.float32)
-_SPREAD_COUNTS = np.array([-1.8, -0.5, 0.0, 0.5, 1.8], np.float32)
+_SPREAD = np.array([-1.8, -0.5, 0.0, 0.5, 1.8], np.float32)
 
 
-class Brackets(NamedTuple):
-    """For each group: the threshold lies in [low, high). For each leaf: how many keys reach those.
+class Bracket(NamedTuple):
+    """Where the threshold of each row lies, and what reaches the two ends, [low, high).
 
-    When the search ends, either `at_low` keeps exactly what was asked for, or `high == low + 1`
-    and some of the scores equal to `low` have to go.
+    Rows that are ranked together have the same ends.
+
+    Attributes:
+      ends: keys [rows, 2].
+      counts: int32 [rows, 2], how many keys of the row reach them.
+      excess: limbs [rows, 2, 2], how many more keys reach them, of all that are ranked together,
+        than are asked for: not negative at `low`, not positive at `high`.
     """
 
-    low: jax.Array
-    high: jax.Array
-    at_low: jax.Array
-    at_high: jax.Array
+    ends: jax.Array
+    counts: jax.Array
+    excess: jax.Array
+
+    @property
+    def exact(self):
+        """Which ends keep exactly what is asked for, bool [rows, 2]."""
+        return _wide.equal(self.excess, 0)
+
+    @property
+    def width(self):
+        """High - low as unsigned: the range of keys does not fit the signed type."""
+        unsigned = jnp.dtype(f"uint{8 * self.ends.dtype.itemsize}")
+        low, high = self.ends[:, 0].astype(unsigned), self.ends[:, 1].astype(unsigned)
+        return high - low
+
+
+class State(NamedTuple):
+    """How far a search is.
+
+    Attributes:
+      bracket: of thresholds, or of minus the index in a row where ties are cut.
+      probes: keys [rows, PROBES], what to count next.
+      tie: bool [rows], whether the threshold is found, and keys one below it are cut by index.
+      threshold: keys [rows]; all that reach it are kept.
+      cut: int32 [rows]; of the keys one below the threshold those with a lower index are kept.
+      quota: int32 [rows], how many of those to keep.
+      turns: how many times keys were counted.
+    """
+
+    bracket: Bracket
+    probes: jax.Array
+    tie: jax.Array
+    threshold: jax.Array
+    cut: jax.Array
+    quota: jax.Array
+    turns: jax.Array
 
 
 def count(predicates, axes):
     """How many are True along `axes`, for two or more predicates in one read of what they share.
 
-    One reduction of several operands: XLA's CPU code for it is vectorised and threaded, while of
-    a single predicate it first stores the converted array, and runs ten times slower.
+    One reduction of several operands: XLA's CPU code for it is vectorised, while of a single
+    predicate it first stores the converted array, and runs ten times slower.
     """
     zero = jnp.zeros((), jnp.int32)
     return lax.reduce(
@@ -52,190 +87,129 @@ def count(predicates, axes):
     )
 
 
-def _distance(low, high):
-    """High - low as unsigned: the range of keys does not fit the signed type."""
-    unsigned = jnp.dtype(f"uint{8 * low.dtype.itemsize}")
-    return high.astype(unsigned) - low.astype(unsigned)
-
-
-def _advance(low, offset):
+def advance(low, offset):
+    """Low + an unsigned offset."""
     return (low.astype(offset.dtype) + offset).astype(low.dtype)
 
 
-def pick(vector, i):
-    """vector[i] for an index held at run time: one compiled kernel serves all leaves of a shape."""
-    i = lax.optimization_barrier(i)
-    return lax.dynamic_slice_in_dim(vector, i, 1).reshape(vector.shape[1:])
+def _adjacent(values, i):
+    """values[:, i : i + 2], row by row."""
+    column = jnp.arange(values.shape[1], dtype=jnp.int32)
+    column = column.reshape(1, -1, *(1,) * (values.ndim - 2))
+    i = i.reshape(-1, *(1,) * (values.ndim - 1))
+
+    def at(j):
+        return jnp.sum(jnp.where(column == j, values, 0), 1, dtype=values.dtype)
+
+    return jnp.stack([at(i), at(i + 1)], 1)
 
 
-@functools.partial(jax.jit, static_argnums=(1,), inline=True)
-def _count_leaf(source, dtype, probes, group):
-    # Without the barrier XLA hoists the keys out of the loop: a copy of every parameter.
-    source, probes = lax.optimization_barrier((source, probes))
-    thresholds = pick(probes, group)
-    keys = source.keys(dtype)
-    reached = [keys >= thresholds[p] for p in range(PROBES)]
-    return jnp.stack(count(reached, tuple(range(keys.ndim))))
+def _narrow(bracket, probes, counts, excess):
+    """The bracket between the last probe that keeps enough and the first that does not."""
+    enough = jnp.sum(excess[..., 0] >= 0, axis=1, dtype=jnp.int32)
+
+    def within(pair, inner):
+        return _adjacent(jnp.concatenate([pair[:, :1], inner, pair[:, 1:]], axis=1), enough)
+
+    return Bracket(*map(within, bracket, (probes, counts, excess)))
 
 
-def _group_totals(counts, groups, num_groups):
-    """[leaves, ...] int32 -> [groups, ..., 2] limbs."""
-    if list(groups) == list(range(num_groups)):
-        return _wide.from_int32(counts)
-    members = [np.flatnonzero(np.asarray(groups) == g) for g in range(num_groups)]
-    return jnp.stack([_wide.total(counts[m]) for m in members])
+def _next_probes(bracket, even):
+    """Ascending probes in the bracket, about where the counts say that the threshold is.
 
+    Args:
+      bracket: where it is known to be.
+      even: bool, whether to divide the bracket evenly instead.
 
-def _sample(sources, dtype, groups, num_groups, lowest):
-    """Every so-manieth key of each group, padded below the lowest: [groups, width], and sizes."""
-    share = max(_SAMPLE // num_groups, _SAMPLE_MIN)
-    rows = []
-    for g in range(num_groups):
-        members = [x for x, group in zip(sources, groups, strict=True) if group == g]
-        # An odd stride visits every column of a matrix whose rows are a power of two long.
-        stride = max(1, sum(x.size for x in members) // share) | 1
-        rows.append([x.map(lambda a: a.reshape(-1)[::stride]) for x in members])  # noqa: B023
-    sizes = [sum(x.size for x in row) for row in rows]
-    flat = keys_of([x for row in rows for x in row], dtype)
-    return pad_rows(flat, sizes, lowest - 1), np.array(sizes, np.float32)
-
-
-def pad_rows(flat, sizes, fill):
-    """Vectors that lie one after the other in `flat`, as the padded rows of a matrix."""
-    start = np.cumsum([0, *sizes[:-1]], dtype=np.int32)[:, None]
-    column = np.arange(max(1, *sizes), dtype=np.int32)
-    rows = flat.at[start + column].get(mode="fill", fill_value=fill)
-    return jnp.where(column < np.array(sizes, np.int32)[:, None], rows, fill)
-
-
-def keys_of(sources, dtype):
-    """The keys of flat sources, one after the other; in one go where their scores are alike."""
-    if len({(x.scores, x.array.dtype, x.member is None) for x in sources}) == 1:
-        return concatenate(sources).keys(dtype)
-    return jnp.concatenate([x.keys(dtype) for x in sources])
-
-
-def _first_probes(sources, dtype, groups, num_keep, sizes):
-    """Quantiles of a sample around the rank that is asked for: [groups, PROBES]."""
-    low, high = _keys.key_range(dtype)
-    sample, sampled = _sample(sources, dtype, groups, len(sizes), low)
-    fraction = _wide.to_float(num_keep) / np.maximum(np.array(sizes, np.float32), 1)
-    rank = fraction * sampled
-    deviation = jnp.sqrt(rank * jnp.clip(1 - fraction, 0)) + 1
-    ranks = rank[:, None] - _SPREAD_SAMPLE[None] * deviation[:, None]
-    ranks = jnp.clip(ranks, 0, sampled[:, None] + 1)
-
-    def halve(_, bracket):
-        lower, upper = bracket
-        middle = _advance(lower, _distance(lower, upper) >> 1)
-        reached = count([sample >= middle[:, p : p + 1] for p in range(PROBES)], (1,))
-        enough = jnp.stack(reached, 1) >= ranks
-        return jnp.where(enough, middle, lower), jnp.where(enough, upper, middle)
-
-    shape = (len(sizes), PROBES)
-    bracket = jnp.full(shape, low, sample.dtype), jnp.full(shape, high, sample.dtype)
-    probes, _ = lax.fori_loop(0, (high - low).bit_length(), halve, bracket)
-    # Where many scores are equal, so are the quantiles: the next keys are what settles it.
-    return probes + np.array([[0, 0, 1, 2, 3]], probes.dtype)
-
-
-def _next_probes(bracket, excess, missing, shrunk):
-    """Interpolates where the counts say that the threshold is; evenly where that did not help."""
-    between = jnp.maximum(excess + missing, 1)
-    position = excess / between
-    width = _distance(bracket.low, bracket.high)
+    Returns:
+      Keys [rows, PROBES].
+    """
+    over, missing = _wide.to_float(bracket.excess[:, 0]), -_wide.to_float(bracket.excess[:, 1])
+    between = jnp.maximum(over + missing, 1)
+    position = over / between
     deviation = jnp.sqrt(between * position * (1 - position)) + 0.5
-    guess = position[:, None] + _SPREAD_COUNTS[None] * (deviation / between)[:, None]
-    even = np.arange(1, PROBES + 1, dtype=np.float32)[None] / (PROBES + 1)
-    where = jnp.clip(jnp.where(shrunk[:, None], guess, even), 0, 1)
+    guess = position[:, None] + _SPREAD[None] * (deviation / between)[:, None]
+    regular = np.arange(1, PROBES + 1, dtype=np.float32)[None] / (PROBES + 1)
+    where = jnp.clip(jnp.where(even, regular, guess), 0, 1)
     # Largest float32 below the unsigned range: the product must not wrap.
+    width = bracket.width
     most = np.float32(np.nextafter(np.float32(2.0 ** (8 * width.dtype.itemsize)), np.float32(0)))
     offset = jnp.minimum(where * width.astype(jnp.float32)[:, None], most).astype(width.dtype)
     order = np.arange(1, PROBES + 1, dtype=width.dtype)[None]
     inner = jnp.where(width > PROBES, width - PROBES, 1)[:, None] + order - 1
     offset = jnp.clip(offset, order, inner)  # distinct, and strictly inside the bracket
-    return _advance(bracket.low[:, None], jnp.minimum(offset, width[:, None]))
+    return advance(bracket.ends[:, :1], jnp.minimum(offset, width[:, None]))
 
 
-def find_brackets(
-    sources, dtype, groups, num_keep, *, lower=None, upper=None, start=None
-) -> Brackets:
-    """Brackets each group's threshold until the count is exact or the bracket is one key wide.
+def _turn_to_ties(state, sizes, share):
+    """Where a threshold is one key wide and not exact: which of the keys equal to it to keep."""
+    bracket = state.bracket
+    found = ~state.tie & ~jnp.any(bracket.exact, 1) & (bracket.width <= 1)
+    spare = bracket.counts[:, 0] - bracket.counts[:, 1]
+    quota = jnp.where(found, share(spare, bracket), state.quota)
+    counts = jnp.stack([spare, jnp.zeros_like(spare)], 1)
+    ends = jnp.stack([1 - sizes, np.ones_like(sizes)], 1).astype(bracket.ends.dtype)
+    ties = Bracket(ends, counts, _wide.from_int32(counts - quota[:, None]))
+
+    def choose(new, old):
+        return jnp.where(found.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+    return state._replace(
+        bracket=jax.tree.map(choose, ties, bracket),
+        tie=state.tie | found,
+        threshold=jnp.where(found, bracket.ends[:, 1], state.threshold),
+        quota=quota,
+    )
+
+
+def _read_off(state):
+    """Thresholds and cuts as the brackets have them: what reaches an end that is exact."""
+    low, high = jnp.unstack(state.bracket.ends, axis=1)
+    end = jnp.where(state.bracket.exact[:, 1], high, low)
+    return state._replace(
+        threshold=jnp.where(state.tie, state.threshold, end),
+        cut=jnp.where(state.tie, 1 - end, 0).astype(jnp.int32),
+    )
+
+
+def search(count_rows, balance, bracket, probes, sizes, share):
+    """Narrows brackets until one end of each is exact.
 
     Args:
-      sources: what is ranked, a `Source` for each leaf.
-      dtype: the float dtype to compare in.
-      groups: for each leaf the number of its group, static.
-      num_keep: int32 limbs [groups, 2], between the sums of `lower` and of `upper`.
-      lower, upper: int32 [leaves], bounds on what a leaf keeps, or None.
-      start: brackets that are known already, or None.
+      count_rows: (probes [rows, PROBES], tie, equal) -> int32 [rows, PROBES], how many keys, or
+        minus indices of keys equal to `equal` where `tie` is set, reach them.
+      balance: int32 [rows, n] -> limbs [rows, n, 2], how many more that is than asked for.
+      bracket: what is known at the start.
+      probes: ascending keys [rows, PROBES] within the bracket, to begin with.
+      sizes: int32 [rows], static.
+      share: (int32 [rows], bracket) -> int32 [rows], how many of the keys equal to the threshold
+        each row keeps; None: ends where brackets are one key wide.
 
     Returns:
-      Brackets.
+      State.
     """
-    num_groups = num_keep.shape[0]
-    low, high = _keys.key_range(dtype)
-    member = np.asarray(groups)
-    sizes = [
-        sum(x.size for x, g in zip(sources, groups, strict=True) if g == n)
-        for n in range(num_groups)
-    ]
 
-    def balance(counts):  # [leaves, n] -> kept minus asked for, limbs [groups, n, 2]
-        if lower is not None:
-            counts = jnp.clip(counts, lower[:, None], upper[:, None])
-        totals = _group_totals(counts, groups, num_groups)
-        return _wide.subtract(totals, num_keep[:, None])
+    def is_open(state):
+        settled = jnp.any(state.bracket.exact, 1)
+        if share is None:
+            settled |= state.bracket.width <= 1
+        return ~jnp.all(settled)
 
-    def assess(bracket):  # kept too many, kept too few, and whether the search is over
-        off = balance(jnp.stack([bracket.at_low, bracket.at_high], 1))
-        exact = jnp.any(_wide.equal(off, 0), 1)
-        return (
-            _wide.to_float(off[:, 0]),
-            -_wide.to_float(off[:, 1]),
-            exact | (_distance(bracket.low, bracket.high) <= 1),
-        )
+    # What the next turn reads leaf by leaf is computed at the end of a turn and carried: XLA would
+    # compute it again for every leaf.
+    def turn(state):
+        probes, tie = state.probes, state.tie
+        counts = count_rows(probes, tie, state.threshold - 1)
+        of_ties = _wide.from_int32(counts - state.quota[:, None])
+        excess = jnp.where(tie[:, None, None], of_ties, balance(counts))
+        turns = state.turns + 1
+        state = state._replace(bracket=_narrow(state.bracket, probes, counts, excess), turns=turns)
+        if share is not None:
+            state = _turn_to_ties(state, sizes, share)
+        even = (turns >= _PATIENCE) & (turns % 2 == 1)
+        return _read_off(state._replace(probes=_next_probes(state.bracket, even)))
 
-    def narrow(state):
-        old, probes, _ = state
-        counts = jnp.stack(
-            [
-                _count_leaf(x, dtype, probes, jnp.int32(g))
-                for x, g in zip(sources, groups, strict=True)
-            ]
-        )
-        enough = balance(counts)[..., 0] >= 0  # [groups, PROBES]
-        up, down = enough[member], ~enough[member]
-        # Counts fall as thresholds rise, in every leaf: the best probe has the extreme count.
-        new = Brackets(
-            jnp.maximum(old.low, jnp.max(jnp.where(enough, probes, old.low[:, None]), 1)),
-            jnp.minimum(old.high, jnp.min(jnp.where(enough, old.high[:, None], probes), 1)),
-            jnp.minimum(old.at_low, jnp.min(jnp.where(up, counts, old.at_low[:, None]), 1)),
-            jnp.maximum(old.at_high, jnp.max(jnp.where(down, counts, old.at_high[:, None]), 1)),
-        )
-        excess, missing, done = assess(new)
-        shrunk = _distance(new.low, new.high) <= _distance(old.low, old.high) // 2
-        return new, _next_probes(new, excess, missing, shrunk), done
-
-    if start is None:
-        start = Brackets(
-            jnp.full((num_groups,), low, _keys.key_dtype(dtype)),
-            jnp.full((num_groups,), high, _keys.key_dtype(dtype)),
-            jnp.stack([x.most for x in sources]),
-            jnp.zeros((len(sources),), jnp.int32),
-        )
-    done = assess(start)[2]
-    probes = lax.cond(
-        jnp.all(done),
-        lambda: jnp.zeros((num_groups, PROBES), _keys.key_dtype(dtype)),
-        lambda: _first_probes(sources, dtype, groups, num_keep, sizes),
-    )
-    bracket, _, _ = lax.while_loop(lambda state: ~jnp.all(state[2]), narrow, (start, probes, done))
-    # Where what reaches `high` is exactly enough, `high` is the threshold.
-    at_high = _wide.equal(balance(bracket.at_high[:, None])[:, 0], 0)
-    return Brackets(
-        jnp.where(at_high, bracket.high, bracket.low),
-        bracket.high,
-        jnp.where(at_high[member], bracket.at_high, bracket.at_low),
-        bracket.at_high,
-    )
+    zeros = jnp.zeros(sizes.shape, jnp.int32)
+    ends = bracket.ends[:, 0]
+    start = State(bracket, probes, zeros != 0, ends, zeros, zeros, jnp.zeros((), jnp.int32))
+    return lax.while_loop(is_open, turn, _read_off(start))

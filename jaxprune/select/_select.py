@@ -11,39 +11,51 @@ import numpy as np
 from jax import lax
 
 from jaxprune.select import _keys, _wide
-from jaxprune.select._search import Brackets, find_brackets, pick
+from jaxprune.select._search import Bracket
 from jaxprune.select._source import Source
-from jaxprune.select._ties import find_cuts
+from jaxprune.select._thresholds import column, find_thresholds, index_in_row
 
 
 @functools.partial(jax.jit, static_argnums=(1,), inline=True)
-def _leaf_mask(source, dtype, threshold, equal, cut, i):
-    """What reaches the threshold, and what equals the other one before the cut."""
+def _leaf_mask(source, dtype, threshold, cuts):
+    """What reaches the threshold, and what is just below it and before the cut of its row."""
     keys = source.keys(dtype)
-    index = jnp.zeros((), jnp.int32)
-    for axis, size in enumerate(source.shape):
-        index = index * size + lax.broadcasted_iota(jnp.int32, source.shape, axis)
-    return (keys >= pick(threshold, i)) | ((keys == pick(equal, i)) & (index < pick(cut, i)))
+    before = index_in_row(source.shape) < column(cuts, source.shape)
+    return (keys >= threshold) | ((keys == threshold - 1) & before)
 
 
-def _kept_per_leaf(bracket, groups, num_keep, lower, upper):
-    """How many each leaf keeps: what its group's threshold says, equal scores in leaf order."""
-    at_low, at_high = bracket.at_low, bracket.at_high
-    if lower is not None:
-        at_low, at_high = jnp.clip(at_low, lower, upper), jnp.clip(at_high, lower, upper)
-    spare = at_low - at_high
-    member = np.asarray(groups)
-    missing = num_keep[member]
-    if member.tolist() != list(range(num_keep.shape[0])):
-        together = member[:, None] == member
-        earlier = together & np.triu(np.ones_like(together), 1)
-        taken = jnp.where(together, at_high[:, None], 0) + jnp.where(earlier, spare[:, None], 0)
-    else:
-        taken = at_high[None]
-    missing = _wide.subtract(missing, _wide.total(taken))
-    enough = _wide.at_least(missing, _wide.from_int32(spare))
-    some = jnp.where(missing[:, 0] < 0, 0, _wide.to_int32(missing))
-    return at_high + jnp.where(enough, spare, some)
+def _sums(limbs, member, num_groups):
+    """[rows, ...] limbs -> [groups, ...] limbs."""
+    if num_groups == 1:
+        return _wide.total(limbs)[None]
+    if member.tolist() == list(range(num_groups)):
+        return limbs
+    return jnp.stack([_wide.total(limbs[member == g]) for g in range(num_groups)])
+
+
+def _of_rows(values, member):
+    """[groups, ...] -> [rows, ...]."""
+    return values if member.tolist() == list(range(len(values))) else values[member]
+
+
+def _share(spare, member, missing):
+    """How much of `spare` each row takes until its group has what it is missing, in order.
+
+    Args:
+      spare: limbs [rows, 2].
+      member: the group of each row, static.
+      missing: limbs [rows, 2], of its group.
+
+    Returns:
+      limbs [rows, 2], from 0 to `spare`.
+    """
+    if member.tolist() != list(range(len(member))):
+        order = np.argsort(member, kind="stable")
+        back = np.argsort(order, kind="stable")
+        start = np.searchsorted(member[order], member[order])
+        before = _wide.totals_before(spare[order])
+        missing = _wide.subtract(missing, _wide.subtract(before, before[start])[back])
+    return _wide.clip(missing, 0, spare)
 
 
 def select(sources, groups, num_keep, *, lower=None, upper=None):
@@ -59,57 +71,111 @@ def select(sources, groups, num_keep, *, lower=None, upper=None):
       A list of bool arrays.
     """
     filled = [i for i, x in enumerate(sources) if x.size]
-    if len(filled) < len(sources):
-        masks = [jnp.zeros(x.shape, bool) for x in sources]
-        if filled:
-            some = np.array(filled)
-            bounds = (None, None) if lower is None else (lower[some], upper[some])
-            of_some = select(
-                [sources[i] for i in filled],
-                tuple(groups[i] for i in filled),
-                num_keep,
-                lower=bounds[0],
-                upper=bounds[1],
-            )
-            for i, mask in zip(filled, of_some, strict=True):
-                masks[i] = mask
-        return masks
-    dtype = _keys.common_dtype([x.dtype for x in sources])
-    num_keep = jnp.asarray(num_keep)
-    bracket = find_brackets(sources, dtype, groups, num_keep, lower=lower, upper=upper)
-    kept = _kept_per_leaf(bracket, groups, num_keep, lower, upper)
-    member = np.asarray(groups)
-    own = Brackets(bracket.low[member], bracket.high[member], bracket.at_low, bracket.at_high)
+    masks = [jnp.zeros(x.shape, bool) for x in sources]
+    if filled:
+        some = np.array(filled)
+        lower, upper = (None, None) if lower is None else (lower[some], upper[some])
+        of_some = _select_filled(
+            [sources[i] for i in filled],
+            tuple(groups[i] for i in filled),
+            jnp.asarray(num_keep),
+            lower,
+            upper,
+        )
+        for i, mask in zip(filled, of_some, strict=True):
+            masks[i] = mask
+    return masks
+
+
+def _select_filled(leaves, groups, num_keep, lower, upper):
+    dtype = _keys.common_dtype([x.dtype for x in leaves])
+    total = sum(x.size for x in leaves)
+    sources = [x.in_rows(_num_rows(x, total)) for x in leaves]
+    rows = [x.shape[0] for x in sources]
+    leaf = np.repeat(np.arange(len(sources)), rows)  # of each row
+    bracket = _all_keys(sources, dtype)
     if lower is not None:
-        own = _settle_bounded(sources, dtype, own, kept)
+        num_keep, bracket = _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper)
+        groups = tuple(range(len(sources)))
+    member = np.asarray(groups)[leaf]
 
-    # Where some of the scores equal to `low` are kept and some are not, cut by flat index.
-    partial = (own.at_high < kept) & (kept < own.at_low)
-    cut = lax.cond(
-        jnp.any(partial),
-        lambda: find_cuts(sources, dtype, own.low, jnp.where(partial, kept - own.at_high, 0)),
-        lambda: jnp.zeros_like(kept),
-    )
-    cut = jnp.where(partial, cut, 0)
-    threshold = jnp.where(kept == own.at_low, own.low, own.high)
-    return [
-        _leaf_mask(x, dtype, threshold, own.low, cut, jnp.int32(i)) for i, x in enumerate(sources)
+    def balance(counts):
+        totals = _sums(_wide.from_int32(counts), member, len(num_keep))
+        return _of_rows(_wide.subtract(totals, num_keep[:, None]), member)
+
+    def share(spare, bracket):
+        missing = _wide.negative(bracket.excess[:, 1])
+        return _wide.to_int32(_share(_wide.from_int32(spare), member, missing))
+
+    bracket = bracket._replace(excess=balance(bracket.counts))
+    found = find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share)
+    first = np.cumsum([0, *rows]).tolist()
+    masks = [
+        _leaf_mask(x, dtype, found.threshold[i], found.cut[i : i + r])
+        for x, i, r in zip(sources, first[:-1], rows, strict=True)
     ]
+    return [mask.reshape(x.shape) for mask, x in zip(masks, leaves, strict=True)]
 
 
-def _settle_bounded(sources, dtype, own, kept):
-    """A leaf at a bound keeps its own highest, above or below the threshold of its group."""
-    lowest, highest = _keys.key_range(dtype)
-    most = jnp.stack([x.most for x in sources])
-    more, fewer = kept > own.at_low, kept < own.at_high
-    start = Brackets(
-        jnp.where(more, lowest, jnp.where(fewer, own.high, own.low)),
-        jnp.where(fewer, highest, jnp.where(more, own.low, own.high)),
-        jnp.where(more, most, jnp.where(fewer, own.at_high, own.at_low)),
-        jnp.where(fewer, 0, jnp.where(more, own.at_low, own.at_high)),
-    )
-    alone = tuple(range(len(sources)))
-    return find_brackets(sources, dtype, alone, _wide.from_int32(kept), start=start)
+def _num_rows(source, total):
+    """In how many rows to count a leaf.
+
+    A count of a whole array runs on one core, a count per row on all. With many leaves it is the
+    leaves that run side by side.
+    """
+    if source.member is not None or source.size < max(1 << 22, total // 4):
+        return 1
+    return max(r for r in range(1, 65) if source.shape[0] % r == 0)
+
+
+def _all_keys(sources, dtype):
+    """The brackets of all keys; the excess is not known."""
+    most = jnp.concatenate([x.most_per_row for x in sources])
+    ends = jnp.array(_keys.key_range(dtype), _keys.key_dtype(dtype))
+    ends = jnp.broadcast_to(ends, (len(most), 2))
+    return Bracket(ends, jnp.stack([most, jnp.zeros_like(most)], 1), jnp.zeros_like(most))
+
+
+def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper):
+    """What each leaf keeps where the ranking of its group is held within bounds.
+
+    Returns:
+      limbs [leaves, 2], and brackets to search the threshold of each leaf in.
+    """
+    group = np.asarray(groups)
+    member = group[leaf]
+    lower, upper = _wide.from_int32(lower), _wide.from_int32(upper)
+
+    def per_leaf(counts):
+        return _sums(_wide.from_int32(counts), leaf, len(sources))
+
+    def bounded(counts):
+        return _wide.clip(per_leaf(counts), lower[:, None], upper[:, None])
+
+    def balance(counts):
+        totals = _sums(bounded(counts), group, len(num_keep))
+        return _of_rows(_wide.subtract(totals, num_keep[:, None]), member)
+
+    every = _all_keys(sources, dtype)
+    every = every._replace(excess=balance(every.counts))
+    found = find_thresholds(sources, dtype, groups, num_keep, balance, every, None).bracket
+    at_low, at_high = jnp.unstack(bounded(found.counts), axis=1)
+    first_row = np.searchsorted(leaf, np.arange(len(sources)))
+    missing = _wide.negative(found.excess[first_row, 1])
+    kept = _wide.carry(at_high + _share(_wide.subtract(at_low, at_high), group, missing))
+
+    # A leaf at a bound keeps its own highest, above or below the threshold of its group.
+    at_low, at_high = jnp.unstack(per_leaf(found.counts), axis=1)
+    more = ~_wide.at_least(at_low, kept)[leaf]
+    fewer = ~_wide.at_least(kept, at_high)[leaf]
+
+    def start(all_keys, near):
+        low = jnp.where(more, all_keys[:, 0], jnp.where(fewer, near[:, 1], near[:, 0]))
+        high = jnp.where(more, near[:, 0], jnp.where(fewer, all_keys[:, 1], near[:, 1]))
+        return jnp.stack([low, high], 1)
+
+    ends, counts = start(every.ends, found.ends), start(every.counts, found.counts)
+    return kept, Bracket(ends, counts, found.excess)
 
 
 def top_k_mask(scores: jax.Array, k, *, axis: int | None = None) -> jax.Array:
@@ -187,7 +253,8 @@ def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Arra
     rank = jnp.zeros(shape, jnp.int32)
     for other in range(m):
         theirs = lax.slice_in_dim(keys, other, other + 1, axis=axis + 1)
-        ahead = (theirs > keys) | ((theirs == keys) & (other < index))
+        # Ahead of it, also with an equal key from a lower index; keys are far from overflow.
+        ahead = theirs >= keys + (index <= other).astype(keys.dtype)
         rank += ahead.astype(jnp.int32)
     return (rank < n).reshape(scores.shape)
 

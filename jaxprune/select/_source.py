@@ -54,12 +54,19 @@ class Source:
         """The dtype of the scores."""
         return jax.eval_shape(self.scores, self.array).dtype
 
+    def in_rows(self, rows: int) -> "Source":
+        """The same with a new first axis of that length, which divides what was the first."""
+        first, *others = self.shape or (1,)
+        lengths = rows, first // rows, *others
+        return self.map(lambda x: x.reshape(lengths))
+
     @property
-    def most(self):
-        """How many can be kept at most."""
-        return jnp.asarray(
-            self.size if self.num_candidates is None else self.num_candidates, jnp.int32
-        )
+    def most_per_row(self):
+        """How many of each row can be kept at most, int32 [rows]."""
+        rows = self.shape[0]
+        if self.num_candidates is None:
+            return jnp.full((rows,), self.size // rows, jnp.int32)
+        return jnp.full((rows,), self.num_candidates // rows, jnp.int32)
 
     def map(self, function) -> "Source":
         """The same after a reshape or slice of the arrays."""

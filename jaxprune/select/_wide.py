@@ -1,13 +1,13 @@
 """Integers past 2**31 without x64: two int32 limbs on the last axis, [high, low].
 
-`value = high * 2**BITS + low` with `0 <= low < 2**BITS`. Sums of up to 2**(31 - BITS) counts need
-one carry only, and totals reach 2**(31 + BITS).
+`value = high * 2**BITS + low` with `0 <= low < 2**BITS`, up to 2**(31 + BITS). Up to 2**(31 - BITS)
+of them can be added before low limbs have to be carried.
 """
 
 import jax.numpy as jnp
 import numpy as np
 
-BITS = 20
+BITS = 16
 
 
 def constant(values, bits: int = BITS) -> np.ndarray:
@@ -37,15 +37,24 @@ def subtract(a, b, bits: int = BITS):
     return carry(a - b, bits)
 
 
-def total(counts, bits: int = BITS):
-    """Sum of int32 counts over the first axis, as limbs."""
+def negative(a, bits: int = BITS):
+    """-a."""
+    return carry(-a, bits)
+
+
+def total(wide, bits: int = BITS):
+    """Sum over the first axis."""
     chunk = 1 << (30 - bits)
-    limbs = from_int32(counts, bits)
-    while limbs.shape[0] > chunk:  # carry before a low limb can overflow
-        spare = -limbs.shape[0] % chunk
-        limbs = jnp.pad(limbs, [(0, spare)] + [(0, 0)] * (limbs.ndim - 1))
-        limbs = carry(limbs.reshape(-1, chunk, *limbs.shape[1:]).sum(1, dtype=jnp.int32), bits)
-    return carry(limbs.sum(0, dtype=jnp.int32), bits)
+    while wide.shape[0] > chunk:  # carry before a low limb can overflow
+        spare = -wide.shape[0] % chunk
+        wide = jnp.pad(wide, [(0, spare)] + [(0, 0)] * (wide.ndim - 1))
+        wide = carry(wide.reshape(-1, chunk, *wide.shape[1:]).sum(1, dtype=jnp.int32), bits)
+    return carry(wide.sum(0, dtype=jnp.int32), bits)
+
+
+def totals_before(wide, bits: int = BITS):
+    """Sums of all that lie before, along the first axis; for up to 2**(31 - bits) of them."""
+    return carry(jnp.cumsum(wide, axis=0, dtype=jnp.int32) - wide, bits)
 
 
 def at_least(a, b, bits: int = BITS):
@@ -56,6 +65,12 @@ def at_least(a, b, bits: int = BITS):
 def equal(a, b):
     """A == b."""
     return jnp.all(a == b, axis=-1)
+
+
+def clip(a, low, high, bits: int = BITS):
+    """`a` within [low, high]."""
+    a = jnp.where(at_least(a, low, bits)[..., None], a, low)
+    return jnp.where(at_least(high, a, bits)[..., None], a, high)
 
 
 def to_float(wide, bits: int = BITS):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxprune.masks._counts import kept_traced
+from jaxprune.select import _wide
 
 UNITS = [0, 1, 2, 5, 10, 127, 4096, 2**20 - 1, 2**24 + 1, 20_000_003, 2**31 - 1, 2**31, 2**32 + 3]
 UNITS += [999_999_999_989, 2**40 - 1, 2**40]
@@ -32,9 +33,9 @@ def test_kept_is_the_rounded_fraction(units):
     pad = np.zeros(1104 - sparsity.size, np.float32)  # one shape: nothing compiles twice
     sparsity = np.concatenate([sparsity, pad])
     high, low = np.asarray(jax.vmap(lambda s: kept_traced(units, s))(sparsity)).T.astype(np.int64)
-    assert ((low >= 0) & (low < 2**20)).all()
+    assert ((low >= 0) & (low < 1 << _wide.BITS)).all()
     expected = [round(units * (1 - Fraction(float(s)))) for s in sparsity]
-    assert (high * 2**20 + low).tolist() == expected
+    assert ((high << _wide.BITS) + low).tolist() == expected
 
 
 def test_halves_go_to_even_as_in_python():

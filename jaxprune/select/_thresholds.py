@@ -1,0 +1,129 @@
+"""The scores at which groups of leaves are cut: a search over ordered keys, begun from a sample."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxprune.select import _keys, _wide
+from jaxprune.select._search import PROBES, advance, count, search
+from jaxprune.select._source import concatenate
+
+_SAMPLE = 1 << 15  # keys in the sample, all groups together
+_SAMPLE_MIN = 1 << 9  # and at least in each group
+# Where the first probes stand, in standard deviations of the sample's quantile.
+_SPREAD = np.array([-2.5, -0.7, 0.0, 0.7, 2.5], np.float32)
+
+
+def index_in_row(shape, index=0):
+    """The flat index within [rows, ...] arrays, int32, counted anew in each row from `index`."""
+    index = jnp.int32(index)
+    for axis, size in enumerate(shape[1:], 1):
+        index = index * size + lax.broadcasted_iota(jnp.int32, shape, axis)
+    return jnp.broadcast_to(index, shape)
+
+
+def column(vector, shape):
+    """[rows] against [rows, ...] arrays."""
+    return vector.reshape(-1, *(1,) * (len(shape) - 1))
+
+
+@functools.partial(jax.jit, static_argnums=(1,), inline=True)
+def _count_leaf(source, dtype, probes, tie, equal):
+    # Without the barrier XLA hoists keys and indices out of the loop: copies of every parameter.
+    source, probes, zero = lax.optimization_barrier((source, probes, jnp.int32(0)))
+    keys = source.keys(dtype)
+    index = index_in_row(keys.shape, zero).astype(keys.dtype)
+    none = np.iinfo(keys.dtype).min
+    keys = jnp.where(tie, jnp.where(keys == equal, -index, none), keys)
+    reached = [keys >= column(probes[:, p], keys.shape) for p in range(PROBES)]
+    return jnp.stack(count(reached, tuple(range(1, keys.ndim))), axis=1)
+
+
+def _sample(sources, dtype, groups, num_groups, lowest):
+    """Every so-manieth key of each group, padded below the lowest: [groups, width], and sizes."""
+    share = max(_SAMPLE // num_groups, _SAMPLE_MIN)
+    rows = []
+    for g in range(num_groups):
+        members = [x for x, group in zip(sources, groups, strict=True) if group == g]
+        # An odd stride visits every column of a matrix whose rows are a power of two long.
+        stride = max(1, sum(x.size for x in members) // share) | 1
+        rows.append([x.map(lambda a: a.reshape(-1)[::stride]) for x in members])  # noqa: B023
+    sizes = [sum(x.size for x in row) for row in rows]
+    flat = _keys_of([x for row in rows for x in row], dtype)
+    return _pad_rows(flat, sizes, lowest - 1), np.array(sizes, np.float32)
+
+
+def _pad_rows(flat, sizes, fill):
+    """Vectors that lie one after the other in `flat`, as the padded rows of a matrix."""
+    start = np.cumsum([0, *sizes[:-1]], dtype=np.int32)[:, None]
+    column = np.arange(max(1, *sizes), dtype=np.int32)
+    rows = flat.at[start + column].get(mode="fill", fill_value=fill)
+    return jnp.where(column < np.array(sizes, np.int32)[:, None], rows, fill)
+
+
+def _keys_of(sources, dtype):
+    """The keys of flat sources, one after the other; in one go where their scores are alike."""
+    if len({(x.scores, x.array.dtype, x.member is None) for x in sources}) == 1:
+        return concatenate(sources).keys(dtype)
+    return jnp.concatenate([x.keys(dtype) for x in sources])
+
+
+def first_probes(sources, dtype, groups, num_keep):
+    """Quantiles of a sample around the rank that is asked for: ascending keys [groups, PROBES]."""
+    low, high = _keys.key_range(dtype)
+    num_groups = num_keep.shape[0]
+    sizes = np.zeros((num_groups,), np.float32)
+    np.add.at(sizes, np.asarray(groups), [np.float32(x.size) for x in sources])
+    sample, sampled = _sample(sources, dtype, groups, num_groups, low)
+    fraction = _wide.to_float(num_keep) / np.maximum(sizes, 1)
+    rank = fraction * sampled
+    deviation = jnp.sqrt(rank * jnp.clip(1 - fraction, 0)) + 1
+    ranks = rank[:, None] - _SPREAD[None] * deviation[:, None]
+    ranks = jnp.clip(ranks, 0, sampled[:, None] + 1)
+
+    def halve(_, bracket):
+        lower, upper = bracket
+        half = (upper.astype(_unsigned) - lower.astype(_unsigned)) >> 1
+        middle = advance(lower, half)
+        reached = count([sample >= middle[:, p : p + 1] for p in range(PROBES)], (1,))
+        enough = jnp.stack(reached, 1) >= ranks
+        return jnp.where(enough, middle, lower), jnp.where(enough, upper, middle)
+
+    _unsigned = jnp.dtype(f"uint{8 * sample.dtype.itemsize}")
+    shape = (num_groups, PROBES)
+    bracket = jnp.full(shape, low, sample.dtype), jnp.full(shape, high, sample.dtype)
+    probes, _ = lax.fori_loop(0, (high - low).bit_length(), halve, bracket)
+    # Where many scores are equal, so are the quantiles: the next keys are what settles it.
+    return jnp.minimum(probes + np.array([[0, 0, 1, 2, 3]], probes.dtype), high)
+
+
+def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share):
+    """Searches each group's threshold, and where to cut among the scores that equal it.
+
+    Args:
+      sources: what is ranked, a `Source` for each leaf, arrays [rows of the leaf, ...].
+      dtype: the float dtype to compare in.
+      groups: the group of each leaf, static.
+      num_keep: limbs [groups, 2].
+      balance, bracket, share: as in `search`.
+
+    Returns:
+      State.
+    """
+    rows = [x.shape[0] for x in sources]
+    sizes = np.repeat([x.size // r for x, r in zip(sources, rows, strict=True)], rows)
+    first = np.cumsum([0, *rows])
+
+    def count_rows(probes, tie, equal):
+        counts = [
+            _count_leaf(x, dtype, probes[i : i + r], tie[i], equal[i])
+            for x, i, r in zip(sources, first[:-1].tolist(), rows, strict=True)
+        ]
+        return jnp.concatenate(counts)
+
+    probes = first_probes(sources, dtype, groups, num_keep)[np.repeat(groups, rows)]
+    probes = jnp.clip(probes, bracket.ends[:, :1], bracket.ends[:, 1:])
+    return search(count_rows, balance, bracket, probes, sizes.astype(np.int32), share)
