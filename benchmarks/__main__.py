@@ -19,6 +19,7 @@ from benchmarks import selection, step
 _HEADINGS = {
     "pass_ms": "one pass, ms",
     "ours": "jaxprune",
+    "ours_copies": "jaxprune, in copies",
     "temporary": "temporary, x params",
     "compile_s": "compile, s",
     "plain_ms": "plain, ms",

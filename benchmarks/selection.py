@@ -33,13 +33,18 @@ def run(rounds):
         program, seconds, temporary = timing.compiled(
             lambda t, options=options: jaxprune.masks.make(t, **options), tree
         )
-        functions = {"pass": timing.MemoryPass(kernels), "ours": lambda: program(tree)}  # noqa: B023
+        functions = {
+            "pass": timing.MemoryPass(kernels),
+            "copy": timing.copy_pass(kernels),
+            "ours": lambda: program(tree),  # noqa: B023
+        }
         functions |= peers.functions(kind, kernels, options["sparsity"])
         times = timing.interleaved(functions, rounds=rounds)
         row = {"case": name, "pass_ms": timing.milliseconds(times["pass"])}
         for other in ("ours", *peers.NAMES):
             if other in times:
                 row[other] = timing.ratio(times[other], times["pass"])
+        row["ours_copies"] = timing.ratio(times["ours"], times["copy"])
         row |= {"temporary": temporary / (4 * size), "compile_s": seconds}
         rows.append(row)
     return rows

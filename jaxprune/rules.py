@@ -87,6 +87,12 @@ class Rule:
         given = [name for name in rest if getattr(self, name) is not None]
         if self.dense and given:
             raise ValueError(f"Rule({self.path!r}): dense=True leaves no use for {given[0]}.")
+        bounds = [name for name in given if name in ("min_sparsity", "max_sparsity")]
+        if self.sparsity is not None and bounds:
+            raise ValueError(
+                f"Rule({self.path!r}): sparsity={self.sparsity} is the leaf's own and no ranking "
+                f"changes it, which leaves no use for {bounds[0]}; give one of them."
+            )
         for name in ("sparsity", "min_sparsity", "max_sparsity"):
             value = getattr(self, name)
             if is_traced(value):

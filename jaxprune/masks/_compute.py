@@ -19,7 +19,7 @@ def _ranked(target: Target, w, grad):
     criterion = target.criterion
     if not _keys.can_order(w.dtype):  # float8 and the like
         w = w.astype(jnp.float32)
-    if criterion.elementwise and not criterion.needs:
+    if criterion.fused:
         _check_scores(target, w, jax.eval_shape(criterion.function, w))
         return w
     scores = criterion(w, path=target.path, grad=grad)

@@ -46,7 +46,7 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
         first = indices[0]
         if own[first] is not None:
             num_keep[group] = _kept(setup.targets[first].units, own[first])
-        elif _shares(setup, indices):
+        elif setup.alone[group]:
             shared[group] = first
         else:
             units = sum(setup.targets[i].units for i in indices)
@@ -107,13 +107,6 @@ def _members(setup):
     for i, target in enumerate(setup.targets):
         members[target.group].append(i)
     return members
-
-
-def _shares(setup, indices):
-    """Whether the leaves of a group are one leaf that is ranked by itself."""
-    return len(indices) == 1 and setup.labels[setup.targets[indices[0]].group] == (
-        setup.targets[indices[0]].path
-    )
 
 
 def _ranks_bounded(setup):
@@ -179,8 +172,7 @@ def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
         )
     members = _members(setup)
     if any(
-        t.bounded and own[i] is None and _shares(setup, members[t.group])
-        for i, t in enumerate(setup.targets)
+        t.bounded and own[i] is None and setup.alone[t.group] for i, t in enumerate(setup.targets)
     ):
         raise TypeError(
             "sparsity is traced, and min_sparsity or max_sparsity of leaves that share by "

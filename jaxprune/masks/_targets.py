@@ -47,10 +47,14 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """All leaves that are pruned, in the order of the tree, and the names of their groups."""
+    """All leaves that are pruned, in the order of the tree, and the names of their groups.
+
+    `alone` says of each group whether it is a leaf that is ranked by itself.
+    """
 
     targets: tuple[Target, ...]
     labels: tuple[str, ...]
+    alone: tuple[bool, ...]
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -63,14 +67,13 @@ class Setup:
 
         Scores that are not made in the selection are its input, whatever made them.
         """
-        return Setup(tuple(map(_programmed, self.targets)), self.labels)
+        return dataclasses.replace(self, targets=tuple(map(_programmed, self.targets)))
 
 
 def _programmed(target: Target) -> Target:
-    fused = target.criterion.elementwise and not target.criterion.needs
     return dataclasses.replace(
         target,
-        criterion=target.criterion if fused else _STORED,
+        criterion=target.criterion if target.criterion.fused else _STORED,
         rule="",
         sparsity=None,
         min_sparsity=None,
@@ -197,7 +200,8 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
             f"should be pruned; the paths are {', '.join(paths[:8])}."
         )
     _check_together(targets)
-    return Setup(tuple(targets), tuple(name for _, name in labels)), decisions
+    kinds, names = zip(*labels, strict=True)
+    return Setup(tuple(targets), names, tuple(kind == "leaf" for kind in kinds)), decisions
 
 
 def check_distinct(paths):

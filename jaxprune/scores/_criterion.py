@@ -31,6 +31,11 @@ class Criterion:
     needs: tuple[str, ...] = ()
     elementwise: bool = False
 
+    @property
+    def fused(self) -> bool:
+        """Whether selection computes the scores itself, from the leaf alone, in every pass."""
+        return self.elementwise and not self.needs
+
     def __call__(self, w: jax.Array, **context) -> jax.Array:
         """The scores of one leaf; of `context` the function gets what it needs."""
         return self.function(w, **{name: context[name] for name in self.needs})
@@ -38,11 +43,17 @@ class Criterion:
 
 def as_criterion(score) -> Criterion:
     """A criterion as it is, any other function of one leaf wrapped."""
-    if isinstance(score, Criterion):
-        return score
-    if not callable(score):
+    function = score.function if isinstance(score, Criterion) else score
+    if not callable(function):
         raise TypeError(
             f"score={score!r} is not a function; pass one such as jaxprune.scores.magnitude or "
             "jnp.square, which maps a leaf to scores of its shape."
         )
-    return Criterion(score)
+    try:
+        hash(function)
+    except TypeError as error:
+        raise TypeError(
+            f"score={score!r} cannot be hashed, so that programs compiled for it could not be told "
+            "apart; make it a function or a frozen dataclass."
+        ) from error
+    return score if isinstance(score, Criterion) else Criterion(score)

@@ -110,3 +110,17 @@ def test_bounds_of_an_allocation_need_a_sparsity_known_on_the_host():
     params = draw(0, ties=False)
     with pytest.raises(TypeError, match="min_sparsity or max_sparsity of leaves that share"):
         jax.jit(lambda s: masks.make(params, s, max_sparsity=0.5))(0.5)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.95])
+def test_bounds_win_over_a_traced_sparsity_out_of_reach(sparsity):
+    _, lower, upper = CONFIGS["both"]
+    made = TRACED(draw(0, ties=False), sparsity)
+    for count, low, high in zip(counts(made), lower, upper, strict=True):
+        assert low <= count <= high
+
+
+@pytest.mark.parametrize("bound", ["min_sparsity", "max_sparsity"])
+def test_a_sparsity_of_its_own_has_no_use_for_bounds(bound):
+    with pytest.raises(ValueError, match=f"leaves no use for {bound}"):
+        Rule("a/.*", sparsity=0.5, **{bound: 0.5})

@@ -118,3 +118,39 @@ def test_plain_and_elementwise_functions_give_the_same():
 def test_scores_of_another_dtype_than_the_leaf():
     made = masks.make({"w": W.astype(jnp.bfloat16)}, 0.5, score=lambda w: w.astype(jnp.float16))
     np.testing.assert_array_equal(made["w"], [[True, False], [True, False]])
+
+
+def test_equal_keys_make_equal_criteria():
+    one, same = scores.random(jax.random.key(0)), scores.random(jax.random.key(0))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != scores.random(jax.random.key(1))
+
+
+def test_a_criterion_is_not_remembered_beyond_what_it_closes_over():
+    sign = [1.0]
+    w = {"w": np.array([[1.0, 4.0], [3.0, 2.0]], np.float32)}
+
+    def score(x):
+        return sign[0] * x
+
+    assert masks.make(w, 0.5, score=score)["w"].tolist() == [[False, True], [True, False]]
+    sign[0] = -1.0
+    assert masks.make(w, 0.5, score=score)["w"].tolist() == [[True, False], [False, True]]
+
+
+class Unhashable:
+    """Scores that compare by value and have no hash."""
+
+    __hash__ = None
+
+    def __call__(self, w):
+        return w
+
+
+@pytest.mark.parametrize(
+    "score", [Unhashable(), scores.Criterion(Unhashable())], ids=["function", "criterion"]
+)
+def test_a_criterion_is_hashable(score):
+    with pytest.raises(TypeError, match="cannot be hashed"):
+        masks.make({"w": W}, 0.5, score=score)

@@ -77,6 +77,15 @@ def test_the_layout_does_not_change_the_choice(shape):
     np.testing.assert_array_equal(np.ravel(mask), top_k_by_partition(scores, k))
 
 
+@pytest.mark.parametrize("name", ["two values", "quantised"])
+def test_ties_are_cut_within_and_between_rows(name):
+    """Large enough that its 64 rows are counted apart."""
+    scores = np.tile(DISTRIBUTIONS[name]().astype(np.float32), 4).reshape(64, -1)
+    for k in (5, scores.shape[1], 3 * scores.shape[1] - 1, scores.size // 2):
+        mask = np.asarray(jitted()(scores, k))
+        np.testing.assert_array_equal(mask, top_k_by_partition(scores, k), err_msg=f"k={k}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("power", [23, 25])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
