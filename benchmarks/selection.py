@@ -51,21 +51,28 @@ def run(rounds):
 
 
 def passes(rounds, sparsities=None):
-    """The spread over sparsities for one matrix: the number of reads varies."""
-    square = trees.matrix(jax.random.key(1))
-    sparsities = np.linspace(0.5, 0.98, 25) if sparsities is None else sparsities
-    make = jax.jit(lambda t, s: jaxprune.masks.make(t, s))
-    memory = timing.MemoryPass(square)
-    ratios = []
-    for s in sparsities:
-        times = timing.interleaved(
-            {"pass": memory, "ours": lambda: make(square, np.float32(s))},  # noqa: B023
-            rounds=max(3, rounds // 3),
-        )
-        ratios.append(timing.ratio(times["ours"], times["pass"]))
-    return {
-        "median": statistics.median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
-        "sparsities": len(ratios),
+    """The spread over sparsities: the number of reads varies."""
+    sparsities = np.linspace(0.5, 0.98, 13) if sparsities is None else sparsities
+    key = jax.random.key(1)
+    trees_ = {
+        "4096x4096": (trees.matrix(key), "leaf"),
+        "ResNet-50, each leaf": (trees.resnet50(key), "leaf"),
+        "ResNet-50, global": (trees.resnet50(key), "global"),
     }
+    rows = []
+    for name, (tree, scope) in trees_.items():
+        kernels = [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim > 1]
+        make = jax.jit(lambda t, s, scope=scope: jaxprune.masks.make(t, s, scope=scope))
+        units = {"pass": timing.MemoryPass(kernels), "copy": timing.copy_pass(kernels)}
+        ratios = {unit: [] for unit in units}
+        for s in sparsities:
+            functions = {**units, "ours": lambda: make(tree, np.float32(s))}  # noqa: B023
+            times = timing.interleaved(functions, rounds=max(3, rounds // 3))
+            for unit in units:
+                ratios[unit].append(timing.ratio(times["ours"], times[unit]))
+        row = {"case": name}
+        for unit, measured in ratios.items():
+            row[f"median_{unit}"] = statistics.median(measured)
+            row[f"lowest_{unit}"], row[f"highest_{unit}"] = min(measured), max(measured)
+        rows.append(row)
+    return rows
