@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mask_oracle import assert_same, counts, draw, kernels, top_k
 
-from jaxprune import Block, Rule, masks
+from jaxprune import Block, Rule, linear, masks
 
 TOTAL = 68
 seeds = st.integers(0, 2**32 - 1)
@@ -124,3 +124,37 @@ def test_bounds_win_over_a_traced_sparsity_out_of_reach(sparsity):
 def test_a_sparsity_of_its_own_has_no_use_for_bounds(bound):
     with pytest.raises(ValueError, match=f"leaves no use for {bound}"):
         Rule("a/.*", sparsity=0.5, **{bound: 0.5})
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+@pytest.mark.parametrize("scope", ["leaf", "global"])
+def test_a_rule_with_a_schedule_that_falls_is_read_at_its_end(scope, sparsity):
+    rules = [Rule("a/.*", sparsity=linear(0.5, begin=0, end=4, init=0.9))]
+    bounds = {"min_sparsity": sparsity, "max_sparsity": 0.75}
+    made = masks.make(draw(0, ties=False), sparsity, scope=scope, rules=rules, **bounds)
+    assert counts(made)[0] == 12
+    assert counts(made)[1:] == [24 * (1 - sparsity), 20 * (1 - sparsity)]
+
+
+@pytest.mark.parametrize("scope", ["leaf", "global"])
+def test_a_lower_bound_that_a_sparsity_of_0_cannot_meet(scope):
+    with pytest.raises(ValueError, match=r"sparsity=0.*0\.25 to 1"):
+        masks.make(draw(0, ties=False), 0.0, scope=scope, min_sparsity=0.25)
+
+
+@pytest.mark.parametrize("kept", [1 << 20, 3 << 20, (3 << 20) + 1, (1 << 22) + 5000])
+def test_bounds_of_a_leaf_that_is_counted_in_rows(kept):
+    """Of two leaves the other takes what a bound refuses; in each the best are kept, in order."""
+    zeros_and_ones = np.tile(np.arange(1 << 22) % 2, 2).astype(np.float32)
+    low, high = zeros_and_ones.reshape(128, -1), np.full((1 << 10, 1 << 10), 2, np.float32)
+    total = low.size + high.size
+    made = masks.make(
+        [low, high], 1 - kept / total, scope="global", min_sparsity=0.25, max_sparsity=0.875
+    )
+    of_high = min(3 << 18, max(kept - low.size // 8, 1 << 17))
+    assert counts(made) == [kept - of_high, of_high]
+    best = np.argsort(zeros_and_ones < 1, kind="stable")[: kept - of_high]
+    expected = np.zeros(low.size, bool)
+    expected[best] = True
+    np.testing.assert_array_equal(np.ravel(made[0]), expected)
+    np.testing.assert_array_equal(np.ravel(made[1]), np.arange(high.size) < of_high)

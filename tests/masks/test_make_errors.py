@@ -3,9 +3,22 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxprune import NM, Block, Rule, allocate, masks, scores
+from jaxprune import (
+    NM,
+    Block,
+    Rule,
+    allocate,
+    keep,
+    masks,
+    plan,
+    prune,
+    prune_params,
+    scores,
+    summary,
+)
 
 W = np.arange(32, dtype=np.float32).reshape(8, 4)
 PARAMS = {"enc": {"kernel": W, "bias": np.zeros(4, np.float32)}, "step": np.int32(3)}
@@ -122,3 +135,45 @@ def test_scores_that_do_not_fit_name_the_leaf(function, error, elementwise):
     score = scores.Criterion(function, elementwise=elementwise)
     with pytest.raises(error, match="enc/kernel"):
         masks.make(PARAMS, 0.5, score=score)
+
+
+COLLIDING = {"a": {"b": W}, "a/b": W}
+ENTRIES = {
+    "make": lambda params: masks.make(params, 0.5),
+    "from_zeros": masks.from_zeros,
+    "apply": lambda params: masks.apply(params, {"a": {"b": W > 1}, "a/b": W > 2}),
+    "overlap": lambda params: masks.overlap(*[jax.tree.map(lambda x: x > 1, params)] * 2),
+    "prune_params": lambda params: prune_params(params, 0.5),
+    "plan": lambda params: plan(params, 0.5),
+    "prune": lambda params: prune(sparsity=0.5).init(params),
+    "keep": lambda params: keep(optax.identity(), {"a": {"b": W > 1}}).init(params),
+    "summary": lambda params: summary(params, {"a": {"b": W > 1}, "a/b": W > 2}),
+}
+
+
+@pytest.mark.parametrize("other", [W, W[0], np.int32(3)], ids=["alike", "dense", "int"])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_two_leaves_of_one_path(entry, other):
+    with pytest.raises(ValueError, match=r"two leaves have the path 'a/b'.*rename a key"):
+        ENTRIES[entry](COLLIDING | {"a/b": other})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Rule("enc/.*", score=jnp.abs), Rule("enc/kernel", max_sparsity=0.9), Rule("enc/.*")],
+    ids=["score", "bound", "bare"],
+)
+def test_a_mapping_hidden_by_a_rule(rule):
+    message = r"allocate gives enc/kernel the sparsity 0\.75, but Rule\('enc/.*'\) matches it first"
+    for entry in (masks.make, plan, lambda p, s, **o: prune(sparsity=s, **o).init(p)):
+        with pytest.raises(ValueError, match=message):
+            entry(PARAMS, 0.5, allocate={"enc/kernel": 0.75}, rules=[rule])
+
+
+def test_a_mapping_beside_a_rule_that_leaves_a_leaf_dense():
+    """That is no contradiction: `.*` means all that are pruned."""
+    params = {"a": {"kernel": W}, "b": {"kernel": W}}
+    rules = [Rule("a/.*", dense=True)]
+    made = masks.make(params, 0.5, allocate={".*/kernel": 0.75}, rules=rules)
+    assert made["a"]["kernel"] is None
+    assert int(made["b"]["kernel"].sum()) == 8

@@ -146,3 +146,46 @@ def test_a_bound_that_the_pattern_cannot_keep():
     rules = [Rule("0", max_sparsity=0.3)]
     with pytest.raises(ValueError, match="max_sparsity"):
         masks.make(params, 0.5, pattern=NM(2, 4), scope="global", rules=rules)
+
+
+BOUNDS = {"max_sparsity": 0.875, "min_sparsity": 0.25}
+FEWEST, MOST = [6, 6, 6], [36, 36, 36]  # of 48
+BOUNDED = jax.jit(lambda ws, s: masks.make(ws, s, pattern=PATTERN, scope="global", **BOUNDS))
+
+
+def greedy(leaves, k):
+    """Each leaf takes its best up to its lower bound, then the best of all where there is room."""
+    first = [first_of_groups(PATTERN, w) for w in leaves]
+    order = sorted(
+        (not first[i][place], np.isnan(w[place]), -np.nan_to_num(np.abs(w[place])), i, place)
+        for i, w in enumerate(leaves)
+        for place in np.ndindex(w.shape)
+    )
+    kept = [np.zeros(w.shape, bool) for w in leaves]
+    for bound, total in ((FEWEST, sum(FEWEST)), (MOST, k)):
+        for *_, i, place in order:
+            if sum(m.sum() for m in kept) < total and kept[i].sum() < bound[i]:
+                kept[i][place] = True
+    return kept
+
+
+@settings(max_examples=20)
+@given(seeds, st.integers(32, 56).map(lambda n: n / 64))
+def test_bounds_hold_over_many_leaves(seed, sparsity):
+    """From 2:4 on; the leaves are on scales so apart that the bounds bind."""
+    leaves, kept = kernels(seed, number=3), round(144 * (1 - sparsity))
+    made = masks.make(leaves, sparsity, pattern=PATTERN, scope="global", **BOUNDS)
+    counts = [int(mask.sum()) for mask in made]
+    assert sum(counts) == kept
+    assert all(6 <= count <= 36 for count in counts)
+    for mask, want in zip(made, greedy(leaves, kept), strict=True):
+        np.testing.assert_array_equal(mask, want)
+        assert (groups(mask, PATTERN).sum(1) <= 2).all()
+
+
+@given(seeds, st.floats(0, 1, width=32))
+def test_bounds_win_over_a_traced_sparsity_out_of_reach(seed, sparsity):
+    counts = [int(mask.sum()) for mask in BOUNDED(kernels(seed, number=3), sparsity)]
+    assert all(6 <= count <= 36 for count in counts)
+    if 0.25 <= sparsity <= 0.875:
+        assert sum(counts) == round(144 * (1 - sparsity))

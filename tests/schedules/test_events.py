@@ -11,6 +11,7 @@ from jaxprune import schedules
 from jaxprune.schedules import Events, every, resolve_events
 
 RAMP = schedules.polynomial(0.9, begin=10, end=25)
+LAST = 2**31 - 1  # of an int32 counter
 
 
 def counted(begin, end, n):
@@ -137,13 +138,40 @@ def test_no_constant_and_one_program_for_arithmetic_events():
 
 
 @pytest.mark.parametrize(
+    ("n", "begin", "expected"),
+    [
+        (7, LAST - 20, [LAST - 20, LAST - 13, LAST - 6, LAST]),
+        (1, LAST - 1, [LAST - 1, LAST]),
+        (2**40, LAST - 20, [LAST - 20, LAST]),
+        (3, LAST, [LAST]),
+    ],
+)
+def test_events_at_the_end_of_a_counter(n, begin, expected):
+    """Of int32, or of a wider counter that goes on beyond."""
+    events = resolve_events(every(n, begin=begin, end=LAST), lambda step: 0.5)
+    assert events.all().tolist() == expected
+    steps = np.array([0, *range(LAST - 22, LAST + 9), 2**32 - 1])
+    index = np.searchsorted(expected, steps, side="right") - 1
+    for counter in (steps, steps[steps <= LAST].astype(np.int32)):
+        for kind in (np.asarray, jnp.asarray) if counter.dtype == np.int32 else (np.asarray,):
+            got = events.is_event(kind(counter)), events.index(kind(counter))
+            np.testing.assert_array_equal(got[0], np.isin(counter, expected))
+            np.testing.assert_array_equal(got[1], index[: len(counter)])
+    unsigned = jnp.asarray(steps, jnp.uint32)
+    np.testing.assert_array_equal(events.is_event(unsigned), np.isin(steps, expected))
+    np.testing.assert_array_equal(events.index(unsigned), index)
+
+
+@pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
         ({"n": 0}, ValueError, r"n=0 must be at least 1"),
         ({"n": 1.5}, TypeError, r"n=1.5 is not a whole number"),
         ({"n": 1, "begin": -1}, ValueError, r"begin=-1 must be at least 0"),
         ({"n": 1, "begin": 9, "end": 5}, ValueError, r"begin=9 comes after end=5"),
+        ({"n": 1, "begin": 2**31}, ValueError, r"begin=2147483648 is beyond"),
         ({"n": 1, "end": 2**31}, ValueError, r"end=2147483648 is beyond"),
+        ({"n": 1, "begin": 2**40, "end": 2**40}, ValueError, r"begin=1099511627776 is beyond"),
     ],
 )
 def test_errors_of_every(arguments, error, match):

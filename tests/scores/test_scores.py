@@ -154,3 +154,18 @@ class Unhashable:
 def test_a_criterion_is_hashable(score):
     with pytest.raises(TypeError, match="cannot be hashed"):
         masks.make({"w": W}, 0.5, score=score)
+
+
+def test_raw_keys_and_other_generators():
+    raw, typed = scores.random(jax.random.PRNGKey(0)), scores.random(jax.random.key(0))
+    assert raw == scores.random(jax.random.PRNGKey(0))
+    assert hash(raw) == hash(scores.random(jax.random.PRNGKey(0)))
+    assert raw != typed
+    assert typed != scores.random(jax.random.key(0, impl="rbg"))
+    assert typed != scores.magnitude
+
+
+def test_equal_criteria_in_a_program_that_is_traced():
+    one, same = scores.random(jax.random.key(0)), scores.random(jax.random.key(0))
+    equal = jax.jit(lambda x: x * (one == same and hash(one) == hash(same)))
+    assert equal(3) == 3

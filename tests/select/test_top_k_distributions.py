@@ -1,6 +1,7 @@
 """Scores that mislead a search for the threshold: the masks stay exact."""
 
 import functools
+import itertools
 import math
 
 import jax
@@ -84,6 +85,55 @@ def test_ties_are_cut_within_and_between_rows(name):
     for k in (5, scores.shape[1], 3 * scores.shape[1] - 1, scores.size // 2):
         mask = np.asarray(jitted()(scores, k))
         np.testing.assert_array_equal(mask, top_k_by_partition(scores, k), err_msg=f"k={k}")
+
+
+ROWS, WIDTH = 64, 65_600
+
+
+def top_k_of_few(leaves, k):
+    """Masks of the k highest of small integers, by a stable argsort that counts."""
+    flat = np.concatenate([np.ravel(x).astype(np.int8) for x in leaves])
+    mask = np.zeros(flat.size, bool)
+    mask[np.argsort(-flat, kind="stable")[:k]] = True
+    parts = np.split(mask, np.cumsum([x.size for x in leaves])[:-1])
+    return [part.reshape(x.shape) for part, x in zip(parts, leaves, strict=True)]
+
+
+@pytest.mark.parametrize("value", ["zeros and ones", "one one", "equal"])
+def test_ties_are_cut_at_the_borders_of_rows(value):
+    """The 64 rows are counted apart; the cut falls at a border, beside it, and inside."""
+    scores = np.zeros((ROWS, WIDTH), np.float32)
+    if value == "zeros and ones":
+        scores[:] = rng().random(scores.shape) < 0.3
+    elif value == "one one":
+        scores[40, 7] = 1
+    ones = np.cumsum(scores.sum(1)).astype(int)
+    zeros = np.cumsum((scores == 0).sum(1))
+    cuts = [ones[20], ones[-1] + zeros[0], ones[-1] + zeros[30]]
+    cuts = [c + d for c in cuts for d in (-1, 0, 1)] + [zeros[50] + WIDTH // 2, scores.size - 1]
+    for k in {max(int(k), 1) for k in cuts}:
+        (expected,) = top_k_of_few([scores], k)
+        np.testing.assert_array_equal(jitted()(scores, k), expected, err_msg=f"k={k}")
+
+
+@pytest.mark.parametrize("groups", [(0, 0, 0, 0), (0, 1, 0, 1)], ids=str)
+def test_ties_are_cut_across_leaves_of_all_sizes(groups):
+    """Two leaves are counted in rows, two are not, and the quota spans their borders."""
+    shapes = [(7, 5), (ROWS, WIDTH), (300,), (3, WIDTH * 22)]
+    equal = [np.full(shape, 0.5, np.float32) for shape in shapes]
+    few = [(rng().random(shape) < 0.5).astype(np.float32) for shape in shapes]
+    masks = jax.jit(functools.partial(select.top_k_masks, groups=groups))
+    members = [[i for i, g in enumerate(groups) if g == group] for group in set(groups)]
+    for leaves, fraction, shift in itertools.product((equal, few), (0, 1), (-1, 0, 1, WIDTH)):
+        k = []
+        for own in members:  # around the border behind the first or the second of its leaves
+            sizes = [np.count_nonzero(leaves[i]) for i in own]
+            k.append(max(sum(sizes[: fraction + 1]) + shift, 0))
+        made = masks([jnp.asarray(x) for x in leaves], k)
+        for own, n in zip(members, k, strict=True):
+            expected = top_k_of_few([leaves[i] > 0 for i in own], n)
+            for i, mask in zip(own, expected, strict=True):
+                np.testing.assert_array_equal(made[i], mask, err_msg=f"leaf {i}, {k=}")
 
 
 @pytest.mark.slow

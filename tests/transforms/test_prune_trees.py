@@ -229,3 +229,37 @@ def test_equinox_mlp():
     assert int((model.layers[1].weight != 0).sum()) == 8
     assert (model.layers[0].bias != 0).any()
     assert_zeros(eqx.filter(model, eqx.is_inexact_array), masks)
+
+
+# ---- updates with holes -----------------------------------------------------------------------
+
+INNER = {
+    "none": lambda: None,
+    "sgd": lambda: optax.sgd(0.125),
+    "momentum": lambda: optax.sgd(0.125, momentum=0.5),
+    "rmsprop": lambda: optax.rmsprop(0.125),
+}
+
+
+@pytest.mark.parametrize("kind", ["prune", "keep"])
+@pytest.mark.parametrize("inner", INNER)
+def test_updates_of_none(inner, kind):
+    """Of a dense leaf None stays None; a pruned leaf keeps its weights, and its zeros."""
+    params = {"a": {"kernel": w(), "bias": dyadic(2, (6,))}, "b": {"kernel": w(1)}}
+    grads = {"a": {"kernel": None, "bias": None}, "b": {"kernel": jnp.ones((8, 6))}}
+    if kind == "prune":
+        tx = jp.prune(INNER[inner](), sparsity=0.75)
+    else:
+        tx = jp.keep(INNER[inner]() or optax.identity(), jp.masks.make(params, 0.75))
+    state, old = tx.init(params), params
+    for update in (tx.update, jax.jit(tx.update)):
+        updates, state = update(grads, state, params)
+        assert updates["a"]["bias"] is None
+        params = eqx.apply_updates(params, updates)
+    masks = jp.get_masks(state)
+    assert_zeros(params, masks)
+    expected = jp.apply_masks(old, masks)
+    assert int(masks["a"]["kernel"].sum()) == int(masks["b"]["kernel"].sum()) == 12
+    np.testing.assert_array_equal(params["a"]["kernel"], expected["a"]["kernel"])
+    np.testing.assert_array_equal(params["a"]["bias"], old["a"]["bias"])
+    assert (np.asarray(params["b"]["kernel"]) != expected["b"]["kernel"]).any()
