@@ -124,11 +124,11 @@ def test_ties_are_cut_across_leaves_of_all_sizes(groups):
     few = [(rng().random(shape) < 0.5).astype(np.float32) for shape in shapes]
     masks = jax.jit(functools.partial(select.top_k_masks, groups=groups))
     members = [[i for i, g in enumerate(groups) if g == group] for group in set(groups)]
-    for leaves, fraction, shift in itertools.product((equal, few), (0, 1), (-1, 0, 1, WIDTH)):
+    for leaves, border, shift in itertools.product((equal, few), range(3), (-1, 1, WIDTH)):
         k = []
-        for own in members:  # around the border behind the first or the second of its leaves
-            sizes = [np.count_nonzero(leaves[i]) for i in own]
-            k.append(max(sum(sizes[: fraction + 1]) + shift, 0))
+        for own in members:
+            ones = [np.count_nonzero(leaves[i]) for i in own]
+            k.append(max(sum(ones[: border + 1]) + shift, 0))
         made = masks([jnp.asarray(x) for x in leaves], k)
         for own, n in zip(members, k, strict=True):
             expected = top_k_of_few([leaves[i] > 0 for i in own], n)
