@@ -1,5 +1,6 @@
 """Masks of all leaves at once: scores, units, selection, and back to the shapes of the leaves."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -58,15 +59,19 @@ def _rank_first(setup: Setup, sources, num_keep, lower, upper):
             chosen.append(source)
             continue
         wanted = among[target.group]
-        most = jnp.where(wanted, jnp.int32(units), jnp.int32(source.size - units))
-        chosen.append(
-            Source(source.array, source.scores, source.member, wanted, num_candidates=most)
-        )
+        chosen.append(dataclasses.replace(source, wanted=wanted, num_members=units))
         if lower is not None:
-            settled = jnp.where(wanted, 0, units)
-            lower = lower.at[i].set(jnp.clip(lower[i] - settled, 0, most))
-            upper = upper.at[i].set(jnp.clip(upper[i] - settled, 0, most))
+            candidates = _wide.constant([source.size - units, units])
+            settled = _wide.constant([units, 0])
+            most, settled = (jnp.where(wanted, x[1], x[0]) for x in (candidates, settled))
+            lower, upper = (
+                x.at[i].set(_wide.clip(_wide.subtract(x[i], settled), _NONE, most))
+                for x in (lower, upper)
+            )
     return chosen, num_keep, lower, upper, among
+
+
+_NONE = _wide.constant(0)
 
 
 def compute(setup: Setup, leaves, grads, num_keep, lower, upper):

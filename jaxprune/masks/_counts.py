@@ -14,10 +14,10 @@ from jaxprune.select import _wide
 
 
 class Counts(NamedTuple):
-    """Arrays for `compute`: limbs per group, and bounds per leaf where there are any."""
+    """Arrays for `compute`: limbs per group, and of bounds per leaf where there are any."""
 
     num_keep: Any  # int32 [groups, 2]
-    lower: Any  # int32 [leaves], or None
+    lower: Any  # int32 [leaves, 2], or None
     upper: Any
 
 
@@ -67,8 +67,7 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
     if not _ranks_bounded(setup):
         return Counts(limbs, None, None)
     loose = [(0, t.units) if own[i] is not None else bounds[i] for i, t in enumerate(setup.targets)]
-    lower, upper = np.array(loose, np.int32).T
-    return Counts(limbs, lower, upper)
+    return Counts(limbs, *map(_wide.constant, zip(*loose, strict=True)))
 
 
 def _checked(kept, target):
@@ -191,19 +190,20 @@ def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
     if not _ranks_bounded(setup):
         return Counts(num_keep, None, None)
     if not is_traced(progress):
-        lower, upper = np.array([_bounds(t, progress) for t in setup.targets], np.int32).T
-        return Counts(num_keep, lower, upper)
-    lower = np.array([_bounds(t, 0.0)[0] for t in setup.targets], np.int32)
+        bounds = zip(*(_bounds(t, progress) for t in setup.targets), strict=True)
+        return Counts(num_keep, *map(_wide.constant, bounds))
+    lower = jnp.asarray(_wide.constant([_bounds(t, 0.0)[0] for t in setup.targets]))
     upper = jnp.stack([_most_traced(t, progress) for t in setup.targets])
-    return Counts(num_keep, lower, jnp.maximum(upper, lower))
+    units = _wide.constant([t.units for t in setup.targets])
+    return Counts(num_keep, lower, _wide.clip(upper, lower, units))
 
 
 def _most_traced(target, progress):
-    """The most units that a leaf may keep, to within one."""
+    """The most units that a leaf may keep, to within one; where it has fewer, one too many."""
     if target.min_sparsity is None:
-        return jnp.int32(target.units)
-    kept = _wide.to_int32(kept_traced(target.units, target.min_sparsity * progress))
-    return jnp.minimum(kept + 1, target.units)
+        return jnp.asarray(_wide.constant(target.units))
+    kept = kept_traced(target.units, target.min_sparsity * progress)
+    return _wide.carry(kept + _wide.constant(1))
 
 
 _DIGIT, _DIGITS = 12, 6  # a fraction as 6 digits of 12 bits

@@ -244,7 +244,3 @@ def _check_together(targets):
                 "together but have different patterns, whose units do not compare. Give one a "
                 "sparsity of its own, Rule(path, sparsity=...), or label them apart by scope."
             )
-        if target.size >= 2**31:
-            raise ValueError(
-                f"{target.path} has {target.size} weights; a single leaf may have up to 2**31 - 1."
-            )

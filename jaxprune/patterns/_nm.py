@@ -69,7 +69,8 @@ class NM:
         """The scores themselves, with the n highest of each group marked."""
         scores = source.scores(source.array)
         member = top_n_of_m(scores, self.n, self.m, axis=self.axis)
-        return dataclasses.replace(source, member=member)
+        unit = (self.axis % len(source.shape), self.m)
+        return dataclasses.replace(source, member=member, unit=unit)
 
     def expand(self, mask, shape):
         """The mask itself."""

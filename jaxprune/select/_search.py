@@ -6,6 +6,7 @@ turns is bounded whatever the keys are. Where a threshold is found and only some
 to it are to be kept, the same loop goes on among those, with minus the index for a key.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -73,18 +74,30 @@ class State(NamedTuple):
 
 
 def count(predicates, axes):
-    """How many are True along `axes`, for two or more predicates in one read of what they share.
+    """How many are True along `axes`, for two or more predicates in one read of what they share."""
+    numbers = tuple(p.astype(jnp.int32) for p in predicates)
+    return lax.platform_dependent(
+        *numbers,
+        cpu=functools.partial(_sum_together, axes=axes),
+        default=functools.partial(_sum_each, axes=axes),
+    )
 
-    One reduction of several operands: XLA's CPU code for it is vectorised, while of a single
-    predicate it first stores the converted array, and runs ten times slower.
+
+def _sum_together(*numbers, axes):
+    """One reduction of several operands: XLA's CPU code for it is vectorised, while of a single
+    operand it first stores the converted array, and runs ten times slower.
     """
     zero = jnp.zeros((), jnp.int32)
     return lax.reduce(
-        tuple(p.astype(jnp.int32) for p in predicates),
-        (zero,) * len(predicates),
-        lambda a, b: tuple(map(lax.add, a, b)),
-        axes,
+        numbers, (zero,) * len(numbers), lambda a, b: tuple(map(lax.add, a, b)), axes
     )
+
+
+def _sum_each(*numbers, axes):
+    """A reduction for each: GPU and TPU compilers make one loop of them, and over devices one
+    all-reduce of the sums. The partitioner would gather those of a reduction of several operands.
+    """
+    return tuple(lax.reduce(x, jnp.zeros((), jnp.int32), lax.add, axes) for x in numbers)
 
 
 def advance(low, offset):

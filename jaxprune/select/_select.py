@@ -20,7 +20,7 @@ from jaxprune.select._thresholds import column, find_thresholds, index_in_row
 def _leaf_mask(source, dtype, threshold, cuts):
     """What reaches the threshold, and what is just below it and before the cut of its row."""
     keys = source.keys(dtype)
-    before = index_in_row(source.shape) < column(cuts, source.shape)
+    before = index_in_row(source) < column(cuts, source)
     return (keys >= threshold) | ((keys == threshold - 1) & before)
 
 
@@ -58,14 +58,15 @@ def _share(spare, member, missing):
     return _wide.clip(missing, 0, spare)
 
 
-def select(sources, groups, num_keep, *, lower=None, upper=None):
+def select(sources, groups, num_keep, *, lower=None, upper=None, longest=2**31 - 1):
     """Masks of many leaves: the engine below the public functions.
 
     Args:
       sources: a `Source` for each leaf.
       groups: for each leaf the number of its group, static.
       num_keep: int32 limbs [groups, 2].
-      lower, upper: int32 [leaves], bounds on what a leaf keeps, or None.
+      lower, upper: int32 limbs [leaves, 2], bounds on what a leaf keeps, or None.
+      longest: how many elements a row may have; more than the default no int32 can count.
 
     Returns:
       A list of bool arrays.
@@ -81,17 +82,21 @@ def select(sources, groups, num_keep, *, lower=None, upper=None):
             jnp.asarray(num_keep),
             lower,
             upper,
+            longest,
         )
         for i, mask in zip(filled, of_some, strict=True):
             masks[i] = mask
     return masks
 
 
-def _select_filled(leaves, groups, num_keep, lower, upper):
+def _select_filled(leaves, groups, num_keep, lower, upper, longest):
     dtype = _keys.common_dtype([x.dtype for x in leaves])
-    total = sum(x.size for x in leaves)
-    sources = [x.in_rows(_num_rows(x, total)) for x in leaves]
-    rows = [x.shape[0] for x in sources]
+    many = max(_MANY, sum(x.size for x in leaves) // 4)
+    sources = [
+        x.in_rows(row_lengths(x.shape, x.unit, longest, _ROWS if x.size >= many else 1))
+        for x in leaves
+    ]
+    rows = [x.num_rows for x in sources]
     leaf = np.repeat(np.arange(len(sources)), rows)  # of each row
     bracket = _all_keys(sources, dtype)
     if lower is not None:
@@ -117,15 +122,38 @@ def _select_filled(leaves, groups, num_keep, lower, upper):
     return [mask.reshape(x.shape) for mask, x in zip(masks, leaves, strict=True)]
 
 
-def _num_rows(source, total):
-    """In how many rows to count a leaf.
+# A count of a whole array runs on one core, a count per row on all. With many leaves it is the
+# leaves that run side by side, so only large ones are counted in rows, and in up to so many.
+_MANY, _ROWS = 1 << 22, 64
 
-    A count of a whole array runs on one core, a count per row on all. With many leaves it is the
-    leaves that run side by side.
+
+def row_lengths(shape, unit, longest, wanted):
+    """Lengths of the first axes of rows: how to cut an array so that each row can be counted.
+
+    Args:
+      shape: of the array.
+      unit: (axis, m), consecutive elements that are not cut apart, or None.
+      longest: how many elements a row may have.
+      wanted: how many rows to make where fewer would do.
+
+    Returns:
+      For each of the first axes how many parts it is cut into: all but the last into single
+      indices, so that rows follow each other in the flat order.
     """
-    if source.member is not None or source.size < max(1 << 22, total // 4):
-        return 1
-    return max(r for r in range(1, 65) if source.shape[0] % r == 0)
+    fewest, lengths = -(-math.prod(shape) // longest), []
+    for axis, n in enumerate(shape or (1,)):
+        parts = n // unit[1] if unit is not None and unit[0] == axis else n
+        divisors = [d for d in range(1, parts + 1) if parts % d == 0]
+        enough = [d for d in divisors if d >= fewest]
+        if enough:
+            return (*lengths, max([d for d in enough if d <= wanted], default=enough[0]))
+        if parts < n:
+            break
+        lengths.append(n)
+        fewest = -(-fewest // n)
+    raise ValueError(
+        f"scores of shape {tuple(shape)} cannot be cut into rows of {longest} elements to count."
+    )
 
 
 def _all_keys(sources, dtype):
@@ -144,7 +172,6 @@ def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper):
     """
     group = np.asarray(groups)
     member = group[leaf]
-    lower, upper = _wide.from_int32(lower), _wide.from_int32(upper)
 
     def per_leaf(counts):
         return _sums(_wide.from_int32(counts), leaf, len(sources))
@@ -187,8 +214,8 @@ def top_k_mask(scores: jax.Array, k, *, axis: int | None = None) -> jax.Array:
     and with no temporary of its size; nothing is sorted.
 
     Args:
-      scores: float16, bfloat16, float32 or float64, any shape with under 2**31 elements. NaN
-        counts as the lowest score, below -inf; -0.0 equals 0.0.
+      scores: float16, bfloat16, float32 or float64, any shape. NaN counts as the lowest
+        score, below -inf; -0.0 equals 0.0.
       k: how many to keep, an integer or an int32 scalar array (it may be traced). It is clipped
         to [0, n].
       axis: None ranks all scores at once; an axis ranks each slice along it by itself, and `k`
@@ -269,8 +296,8 @@ def top_k_masks(
     kept.
 
     Args:
-      leaves: float arrays of any shapes, each with under 2**31 elements; of one group, also of
-        different dtypes (XLA may flush subnormal float32 scores to 0 beside float64 ones).
+      leaves: float arrays of any shapes; of one group, also of different dtypes (XLA may flush
+        subnormal float32 scores to 0 beside float64 ones).
       k: for each group how many to keep, Python integers of any size or int32 scalars (they may
         be traced), clipped to [0, size of the group].
       groups: for each array the number of its group, 0 .. len(k) - 1, static. None: each array is
@@ -281,7 +308,7 @@ def top_k_masks(
 
     Raises:
       TypeError: an array is not of floats, or a k not an integer.
-      ValueError: `groups` or `k` do not fit `leaves`, or an array has 2**31 elements or more.
+      ValueError: `groups` or `k` do not fit `leaves`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -302,10 +329,6 @@ def top_k_masks(
         )
     for i, x in enumerate(leaves):
         _keys.check_dtype(x.dtype, f"leaves[{i}]")
-        if x.size >= 2**31:
-            raise ValueError(
-                f"leaves[{i}] has {x.size} elements; an array may have up to 2**31 - 1."
-            )
     sizes = [
         sum(x.size for x, h in zip(leaves, groups, strict=True) if h == g) for g in range(len(k))
     ]

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprune.select import _keys
 
@@ -17,27 +19,32 @@ def _identity(scores):
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["array", "num_candidates", "member", "wanted"],
-    meta_fields=["scores"],
+    data_fields=["array", "member", "wanted"],
+    meta_fields=["scores", "num_members", "unit", "row_axes"],
 )
 @dataclasses.dataclass(frozen=True)
 class Source:
     """The scores of one leaf.
 
     Attributes:
-      array: what the scores are read off, under 2**31 elements.
+      array: what the scores are read off.
       scores: elementwise function of the array that gives float scores. It is computed again in
         every pass, so that no scores are stored.
       member, wanted: bool array and bool scalar, or None: only where they agree is an element a
         candidate, and what is no candidate is not kept.
-      num_candidates: how many candidates there are, an int32 scalar; None: all.
+      num_members: how many members there are, static.
+      unit: (axis, m): each m consecutive elements along the axis have the same number of members,
+        so that rows must not cut them; or None.
+      row_axes: how many of the first axes are those of rows, which are counted one by one.
     """
 
     array: jax.Array
     scores: Callable[[jax.Array], jax.Array] = _identity
     member: Any = None
     wanted: Any = None
-    num_candidates: Any = None
+    num_members: int = 0
+    unit: tuple[int, int] | None = None
+    row_axes: int = 0
 
     @property
     def shape(self):
@@ -54,24 +61,46 @@ class Source:
         """The dtype of the scores."""
         return jax.eval_shape(self.scores, self.array).dtype
 
-    def in_rows(self, rows: int) -> "Source":
-        """The same with a new first axis of that length, which divides what was the first."""
-        first, *others = self.shape or (1,)
-        lengths = rows, first // rows, *others
-        return self.map(lambda x: x.reshape(lengths))
+    @property
+    def num_rows(self) -> int:
+        """How many rows are counted one by one."""
+        return math.prod(self.shape[: self.row_axes])
+
+    def in_rows(self, lengths: tuple[int, ...]) -> "Source":
+        """The same with first axes of those lengths: each but the last a whole axis, the last
+        the major part of the next one. No axis is merged, so that a sharded one stays as it is.
+        """
+        whole = len(lengths) - 1
+        shape = self.shape or (1,)
+        view = (*lengths, shape[whole] // lengths[whole], *shape[whole + 1 :])
+        return dataclasses.replace(self.map(lambda x: x.reshape(view)), row_axes=len(lengths))
 
     @property
     def most_per_row(self):
         """How many of each row can be kept at most, int32 [rows]."""
-        rows = self.shape[0]
-        if self.num_candidates is None:
-            return jnp.full((rows,), self.size // rows, jnp.int32)
-        return jnp.full((rows,), self.num_candidates // rows, jnp.int32)
+        rows = self.num_rows
+        most = jnp.int32(self.size // rows)
+        if self.member is not None:
+            others = self.size - self.num_members
+            most = jnp.where(
+                self.wanted, jnp.int32(self.num_members // rows), jnp.int32(others // rows)
+            )
+        return jnp.full((rows,), most, jnp.int32)
 
     def map(self, function) -> "Source":
-        """The same after a reshape or slice of the arrays."""
+        """The same after a reshape or a choice of elements of the arrays."""
         member = None if self.member is None else function(self.member)
         return dataclasses.replace(self, array=function(self.array), member=member)
+
+    def sample(self, start: int, stride: int) -> "Source":
+        """Every stride-th score in order, from one on, flat.
+
+        Read by its indices along each axis: of an array that is cut over devices each then gives
+        what it holds of them, while a slice of a flat view would gather the array.
+        """
+        flat = np.arange(start, self.size, stride, dtype=np.int64)
+        index = tuple(i.astype(np.int32) for i in np.unravel_index(flat, self.shape))
+        return self.map(lambda x: x.at[index].get(mode="promise_in_bounds"))
 
     def keys(self, dtype) -> jax.Array:
         """Ordered integers to compare in `dtype`; what is no candidate lies below the lowest."""

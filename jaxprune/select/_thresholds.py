@@ -17,17 +17,18 @@ _SAMPLE_MIN = 1 << 9  # and at least in each group
 _SPREAD = np.array([-2.5, -0.7, 0.0, 0.7, 2.5], np.float32)
 
 
-def index_in_row(shape, index=0):
-    """The flat index within [rows, ...] arrays, int32, counted anew in each row from `index`."""
-    index = jnp.int32(index)
-    for axis, size in enumerate(shape[1:], 1):
+def index_in_row(source, index=0):
+    """The flat index within each row of a source, int32, counted from `index`."""
+    shape, index = source.shape, jnp.int32(index)
+    for axis, size in enumerate(shape[source.row_axes :], source.row_axes):
         index = index * size + lax.broadcasted_iota(jnp.int32, shape, axis)
     return jnp.broadcast_to(index, shape)
 
 
-def column(vector, shape):
-    """[rows] against [rows, ...] arrays."""
-    return vector.reshape(-1, *(1,) * (len(shape) - 1))
+def column(vector, source):
+    """[rows] against the array of a source."""
+    rows = source.shape[: source.row_axes]
+    return vector.reshape(*rows, *(1,) * (len(source.shape) - source.row_axes))
 
 
 @functools.partial(jax.jit, static_argnums=(1,), inline=True)
@@ -35,11 +36,12 @@ def _count_leaf(source, dtype, probes, tie, equal):
     # Without the barrier XLA hoists keys and indices out of the loop: copies of every parameter.
     source, probes, zero = lax.optimization_barrier((source, probes, jnp.int32(0)))
     keys = source.keys(dtype)
-    index = index_in_row(keys.shape, zero).astype(keys.dtype)
+    index = index_in_row(source, zero).astype(keys.dtype)
     none = np.iinfo(keys.dtype).min
     keys = jnp.where(tie, jnp.where(keys == equal, -index, none), keys)
-    reached = [keys >= column(probes[:, p], keys.shape) for p in range(PROBES)]
-    return jnp.stack(count(reached, tuple(range(1, keys.ndim))), axis=1)
+    reached = [keys >= column(probes[:, p], source) for p in range(PROBES)]
+    counts = jnp.stack(count(reached, tuple(range(source.row_axes, keys.ndim))), axis=-1)
+    return counts.reshape(-1, PROBES)
 
 
 def _sample(sources, dtype, groups, num_groups, lowest):
@@ -50,7 +52,7 @@ def _sample(sources, dtype, groups, num_groups, lowest):
         members = [x for x, group in zip(sources, groups, strict=True) if group == g]
         # An odd stride visits every column of a matrix whose rows are a power of two long.
         stride = max(1, sum(x.size for x in members) // share) | 1
-        rows.append([x.map(lambda a: a.reshape(-1)[::stride]) for x in members])  # noqa: B023
+        rows.append([x.sample(0, stride) for x in members])
     sizes = [sum(x.size for x in row) for row in rows]
     flat = _keys_of([x for row in rows for x in row], dtype)
     return _pad_rows(flat, sizes, lowest - 1), np.array(sizes, np.float32)
@@ -113,7 +115,7 @@ def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share):
     Returns:
       State.
     """
-    rows = [x.shape[0] for x in sources]
+    rows = [x.num_rows for x in sources]
     sizes = np.repeat([x.size // r for x, r in zip(sources, rows, strict=True)], rows)
     first = np.cumsum([0, *rows])
 
