@@ -23,20 +23,27 @@ def path_string(path) -> str:
     return "/".join(parts)
 
 
+def _wrappers() -> tuple[type, ...]:
+    """Types of Flax that wrap one array; none can be in a tree before their module is imported."""
+    modules = ("flax.nnx", "Variable"), ("flax.core.meta", "AxisMetadata")
+    return tuple(getattr(sys.modules[m], name) for m, name in modules if m in sys.modules)
+
+
 def flatten(tree, is_leaf=None) -> tuple[list[str], list[Any], Any]:
     """(paths, leaves, structure) of a pytree; None is no leaf.
 
-    An nnx.Variable wraps its array in an attribute, which is left out of the path.
+    An nnx.Variable, or a box of metadata such as nn.Partitioned, wraps its array in an attribute,
+    which is left out of the path.
     """
     pairs, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
     keys = [path for path, _ in pairs]
-    nnx = sys.modules.get("flax.nnx")  # no Variable can be in the tree before it is imported
-    if nnx is not None:
+    wrappers = _wrappers()
+    if wrappers:
 
         def stops(node):
-            return isinstance(node, nnx.Variable) or (is_leaf is not None and is_leaf(node))
+            return isinstance(node, wrappers) or (is_leaf is not None and is_leaf(node))
 
         nodes = jax.tree_util.tree_flatten_with_path(tree, is_leaf=stops)[0]
-        wrapped = {path for path, node in nodes if isinstance(node, nnx.Variable)}
+        wrapped = {path for path, node in nodes if isinstance(node, wrappers)}
         keys = [path[:-1] if path[:-1] in wrapped else path for path in keys]
     return [path_string(path) for path in keys], [leaf for _, leaf in pairs], structure

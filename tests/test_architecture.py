@@ -14,7 +14,7 @@ import jaxprune
 ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
-    0: ["_types", "_tree", "_table", "_checks", "_version"],
+    0: ["_types", "_tree", "_table", "_checks", "_sharding", "_version"],
     1: ["select", "scores", "schedules", "rules", "axes"],
     2: ["patterns", "allocate"],
     3: ["masks"],

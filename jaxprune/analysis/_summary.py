@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -110,7 +111,8 @@ def summary(params, masks) -> Summary:
     for path, leaf, mask in match(params, masks):
         size = int(np.prod(jnp.shape(leaf), dtype=np.int64))
         kept = size if mask is None else num_kept(mask)
-        nonzero = int(np.count_nonzero(np.asarray(leaf)))
+        key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+        nonzero = size if key else num_kept(leaf)
         rows.append(Row(path, tuple(jnp.shape(leaf)), size, kept, nonzero, mask is not None))
     masked = [row for row in rows if row.masked]
     return Summary(tuple(masked), _total("prunable", masked), _total("whole model", rows))

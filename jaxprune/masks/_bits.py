@@ -8,27 +8,49 @@ is a shift per row and stays vectorised along the last axis, inside the update's
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxprune._sharding import num_parts, with_auto_axes
 
 
 def to_bits(mask: jax.Array) -> jax.Array:
     """uint8 with axis -2 an eighth as long, or the mask itself where eight does not divide it."""
     if mask.ndim < 2 or mask.shape[-2] % 8:
         return mask
+    (bits,) = with_auto_axes(_pack, mask, like=[mask], fit=lambda s: _of_bits(s, mask.shape))
+    return bits
+
+
+def _pack(mask):
     rows = mask.reshape(*mask.shape[:-2], mask.shape[-2] // 8, 8, mask.shape[-1])
     bits = jnp.zeros((), jnp.uint8)
     for i in range(8):  # written out: a reduction over so short an axis is slow on CPUs
         bits = bits | (rows[..., i, :].astype(jnp.uint8) << (7 - i))
-    return bits
+    return [bits]
 
 
-def from_bits(bits: jax.Array) -> jax.Array:
-    """The mask that `to_bits` packed."""
+def _of_bits(sharding, shape):
+    """The sharding of bits; rows that devices do not hold in eights lie on all of them."""
+    axis = len(shape) - 2
+    if shape[axis] // 8 % num_parts(sharding, axis) == 0:
+        return sharding
+    spec = [None if i == axis else names for i, names in enumerate(sharding.spec)]
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+
+
+def from_bits(bits: jax.Array, like=None) -> jax.Array:
+    """The mask that `to_bits` packed; where types carry mesh axes, placed as `like`."""
     if bits.dtype == jnp.bool_:
         return bits
+    (mask,) = with_auto_axes(_unpack, bits, like=[bits if like is None else like])
+    return mask
+
+
+def _unpack(bits):
     shape = (*bits.shape[:-1], 8, bits.shape[-1])
     shift = lax.broadcasted_iota(jnp.int32, shape, len(shape) - 2)
     tested = (jnp.expand_dims(bits, -2).astype(jnp.int32) << shift) & 128
-    return (tested != 0).reshape(*bits.shape[:-2], bits.shape[-2] * 8, bits.shape[-1])
+    return [(tested != 0).reshape(*bits.shape[:-2], bits.shape[-2] * 8, bits.shape[-1])]
 
 
 def ones(leaf) -> jax.Array:

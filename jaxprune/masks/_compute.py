@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxprune._sharding import placed_as, with_auto_axes
 from jaxprune.masks._targets import Setup, Target
 from jaxprune.select import _keys, _wide
 from jaxprune.select._select import select
@@ -61,9 +62,8 @@ def _rank_first(setup: Setup, sources, num_keep, lower, upper):
         wanted = among[target.group]
         chosen.append(dataclasses.replace(source, wanted=wanted, num_members=units))
         if lower is not None:
-            candidates = _wide.constant([source.size - units, units])
-            settled = _wide.constant([units, 0])
-            most, settled = (jnp.where(wanted, x[1], x[0]) for x in (candidates, settled))
+            most = jnp.where(wanted, *map(_wide.constant, (units, source.size - units)))
+            settled = jnp.where(wanted, *map(_wide.constant, (0, units)))
             lower, upper = (
                 x.at[i].set(_wide.clip(_wide.subtract(x[i], settled), _NONE, most))
                 for x in (lower, upper)
@@ -91,7 +91,8 @@ def compute(setup: Setup, leaves, grads, num_keep, lower, upper):
     ranked = [
         _ranked(target, w, g) for target, w, g in zip(setup.targets, leaves, grads, strict=True)
     ]
-    return _compute(setup.program, ranked, num_keep, lower, upper)
+    program = functools.partial(_compute, setup.program)
+    return with_auto_axes(program, ranked, num_keep, lower, upper, like=leaves)
 
 
 @functools.partial(jax.jit, static_argnames=("setup",))
@@ -109,8 +110,9 @@ def _compute(setup: Setup, ranked, num_keep, lower, upper):
         sources, num_keep, lower, upper, among = _rank_first(setup, sources, num_keep, lower, upper)
     masks = select(sources, setup.groups, num_keep, lower=lower, upper=upper)
     full = []
-    for target, source, mask in zip(setup.targets, sources, masks, strict=True):
+    for target, x, source, mask in zip(setup.targets, ranked, sources, masks, strict=True):
         if source.member is not None:
             mask = mask | (source.member & ~among[target.group])
-        full.append(target.pattern.expand(mask, target.shape))
+        mask = target.pattern.expand(mask, target.shape)
+        full.append(mask if target.units == target.size else placed_as(mask, x))
     return full

@@ -41,6 +41,8 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
     members = _members(setup)
     num_keep = [0] * len(setup.labels)
     bounds = [_bounds(t, progress) for t in setup.targets]
+    if progress >= 1:  # the end: what is kept has the pattern
+        bounds = [_within_pattern(t, *b) for t, b in zip(setup.targets, bounds, strict=True)]
     shared = {}
     for group, indices in enumerate(members):
         first = indices[0]
@@ -62,16 +64,29 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
         }
         kept = (allocate or _allocate.uniform)(leaves, sparsity)
         for group, i in shared.items():
-            num_keep[group] = _checked(kept, setup.targets[i])
+            num_keep[group] = _checked(kept, setup.targets[i], bounds[i][1])
     limbs = _wide.constant(num_keep)
     if not _ranks_bounded(setup):
         return Counts(limbs, None, None)
-    loose = [(0, t.units) if own[i] is not None else bounds[i] for i, t in enumerate(setup.targets)]
-    return Counts(limbs, *map(_wide.constant, zip(*loose, strict=True)))
+    return Counts(limbs, *map(_wide.constant, zip(*_unless_own(setup, bounds, own), strict=True)))
 
 
-def _checked(kept, target):
-    """What an allocation gave for a leaf."""
+def _unless_own(setup, bounds, own):
+    """The bounds of the leaves, none for those with a sparsity of their own."""
+    return [
+        (0, t.units) if sparsity is not None else b
+        for t, b, sparsity in zip(setup.targets, bounds, own, strict=True)
+    ]
+
+
+def _within_pattern(target, low, high):
+    """Bounds that also keep a leaf to its pattern."""
+    first = target.pattern.first_units(target.shape)
+    return (low, high) if first is None else (low, max(low, min(high, first)))
+
+
+def _checked(kept, target, most):
+    """What an allocation gave for a leaf, which may keep `most` units."""
     if target.path not in kept:
         raise ValueError(f"allocate gave nothing for {target.path}; it must name every leaf.")
     number = kept[target.path]
@@ -83,6 +98,11 @@ def _checked(kept, target):
     if not 0 <= number <= target.units:
         raise ValueError(
             f"allocate gave {number} for {target.path}, which has {target.units} units to keep."
+        )
+    if number > most == target.pattern.first_units(target.shape):
+        raise ValueError(
+            f"allocate gave {number} of {target.units} for {target.path}, more than the {most} "
+            f"that {target.pattern} allows; keep to the `max_keep` of each leaf."
         )
     return int(number)
 
@@ -190,10 +210,16 @@ def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
     if not _ranks_bounded(setup):
         return Counts(num_keep, None, None)
     if not is_traced(progress):
-        bounds = zip(*(_bounds(t, progress) for t in setup.targets), strict=True)
-        return Counts(num_keep, *map(_wide.constant, bounds))
-    lower = jnp.asarray(_wide.constant([_bounds(t, 0.0)[0] for t in setup.targets]))
-    upper = jnp.stack([_most_traced(t, progress) for t in setup.targets])
+        bounds = _unless_own(setup, [_bounds(t, progress) for t in setup.targets], own)
+        return Counts(num_keep, *map(_wide.constant, zip(*bounds, strict=True)))
+    bounds = _unless_own(setup, [_bounds(t, 0.0) for t in setup.targets], own)
+    lower = jnp.asarray(_wide.constant([low for low, _ in bounds]))
+    upper = jnp.stack(
+        [
+            _most_traced(t, progress if s is None else 0.0)
+            for t, s in zip(setup.targets, own, strict=True)
+        ]
+    )
     units = _wide.constant([t.units for t in setup.targets])
     return Counts(num_keep, lower, _wide.clip(upper, lower, units))
 

@@ -76,9 +76,19 @@ def make(
     return place(setup, made, structure)
 
 
-def check_reachable(target, sparsity):
-    """A target that stops short of the pattern is a mistake: the weights would not have it."""
-    sparsity = sparsity if target.sparsity is None else target.sparsity
+def check_reachable(target, sparsity, step=None):
+    """A target that stops short of the pattern is a mistake: the weights would not have it.
+
+    Args:
+      target: what is pruned.
+      sparsity: of what has none of its own, at the end.
+      step: where schedules of single leaves end; None: where they say.
+    """
+    if target.sparsity is not None:
+        sparsity = target.sparsity
+        if callable(sparsity):
+            end = getattr(sparsity, "end", None) if step is None else step
+            sparsity = None if end is None else sparsity(end)
     first = target.pattern.first_units(target.shape)
     bound = target.max_sparsity if target.sparsity is None else None
     if first is not None and bound is not None and target.units * (1 - bound) > first:
@@ -86,7 +96,7 @@ def check_reachable(target, sparsity):
             f"max_sparsity={bound:g} keeps more than {target.pattern} allows in {target.path}; the "
             f"pattern needs {1 - first / target.units:g} or more."
         )
-    if first is None or is_traced(sparsity) or callable(sparsity):
+    if first is None or sparsity is None or is_traced(sparsity):
         return
     if round(target.units * (1 - sparsity)) > first:
         needed = 1 - first / target.units

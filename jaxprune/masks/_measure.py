@@ -1,9 +1,12 @@
 """Masks measured: exact counts on the host."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxprune.masks._apply import match
+from jaxprune.select._rows import row_lengths
+from jaxprune.select._source import Source
 
 
 def density(masks) -> float:
@@ -28,9 +31,23 @@ def density(masks) -> float:
     return kept / size if size else 1.0
 
 
-def num_kept(mask) -> int:
-    """How many are True, counted on the host, exactly whatever the size."""
-    return int(np.count_nonzero(np.asarray(mask)))
+def num_kept(x) -> int:
+    """How many are not zero, exactly whatever the size.
+
+    Of an array that other processes hold parts of, each counts its own, and all have to ask.
+    """
+    if getattr(x, "is_fully_addressable", True):
+        return int(np.count_nonzero(np.asarray(x)))
+    everywhere = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
+    counts = jax.jit(_count_rows, out_shardings=everywhere)(x)
+    return int(np.asarray(counts).sum(dtype=np.int64))
+
+
+def _count_rows(x):
+    """int32 counts that add up to the total."""
+    source = Source(x).in_rows(row_lengths(x.shape, None, 2**31 - 1, 1))
+    axes = tuple(range(source.row_axes, source.array.ndim))
+    return jnp.sum(source.array != 0, axes, dtype=jnp.int32)
 
 
 def overlap(a, b) -> float:
@@ -55,7 +72,7 @@ def overlap(a, b) -> float:
     for path, x, y in match(a, b):
         if y is None:
             raise ValueError(f"the mask of {path} is missing in the second tree.")
-        x, y = np.asarray(x), np.asarray(y)
-        both += int(np.count_nonzero(x & y))
-        either += int(np.count_nonzero(x | y))
+        x, y = jnp.asarray(x), jnp.asarray(y)
+        both += num_kept(x & y)
+        either += num_kept(x | y)
     return both / either if either else 1.0

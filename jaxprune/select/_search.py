@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxprune._sharding import varying_as
 from jaxprune.select import _wide
 
 PROBES = 5
@@ -84,18 +85,20 @@ def count(predicates, axes):
 
 
 def _sum_together(*numbers, axes):
-    """One reduction of several operands: XLA's CPU code for it is vectorised, while of a single
-    operand it first stores the converted array, and runs ten times slower.
+    """One reduction of several operands.
+
+    XLA's CPU code for it is vectorised; of a single operand it first stores the converted array,
+    and runs ten times slower or more.
     """
     zero = jnp.zeros((), jnp.int32)
-    return lax.reduce(
-        numbers, (zero,) * len(numbers), lambda a, b: tuple(map(lax.add, a, b)), axes
-    )
+    return lax.reduce(numbers, (zero,) * len(numbers), lambda a, b: tuple(map(lax.add, a, b)), axes)
 
 
 def _sum_each(*numbers, axes):
-    """A reduction for each: GPU and TPU compilers make one loop of them, and over devices one
-    all-reduce of the sums. The partitioner would gather those of a reduction of several operands.
+    """A reduction for each, of which compilers for GPU and TPU make one loop.
+
+    Over devices they become one all-reduce of the sums, while of a reduction of several operands
+    the partitioner gathers the sums of all devices.
     """
     return tuple(lax.reduce(x, jnp.zeros((), jnp.int32), lax.add, axes) for x in numbers)
 
@@ -225,4 +228,4 @@ def search(count_rows, balance, bracket, probes, sizes, share):
     zeros = jnp.zeros(sizes.shape, jnp.int32)
     ends = bracket.ends[:, 0]
     start = State(bracket, probes, zeros != 0, ends, zeros, zeros, jnp.zeros((), jnp.int32))
-    return lax.while_loop(is_open, turn, _read_off(start))
+    return lax.while_loop(is_open, turn, varying_as(_read_off(start), probes))

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from jaxprune.select import _keys, _wide
+from jaxprune.select._rows import row_lengths, wanted
 from jaxprune.select._search import Bracket
 from jaxprune.select._source import Source
 from jaxprune.select._thresholds import column, find_thresholds, index_in_row
@@ -91,11 +92,8 @@ def select(sources, groups, num_keep, *, lower=None, upper=None, longest=2**31 -
 
 def _select_filled(leaves, groups, num_keep, lower, upper, longest):
     dtype = _keys.common_dtype([x.dtype for x in leaves])
-    many = max(_MANY, sum(x.size for x in leaves) // 4)
-    sources = [
-        x.in_rows(row_lengths(x.shape, x.unit, longest, _ROWS if x.size >= many else 1))
-        for x in leaves
-    ]
+    total = sum(x.size for x in leaves)
+    sources = [x.in_rows(row_lengths(x.shape, x.unit, longest, wanted(x, total))) for x in leaves]
     rows = [x.num_rows for x in sources]
     leaf = np.repeat(np.arange(len(sources)), rows)  # of each row
     bracket = _all_keys(sources, dtype)
@@ -120,40 +118,6 @@ def _select_filled(leaves, groups, num_keep, lower, upper, longest):
         for x, i, r in zip(sources, first[:-1], rows, strict=True)
     ]
     return [mask.reshape(x.shape) for mask, x in zip(masks, leaves, strict=True)]
-
-
-# A count of a whole array runs on one core, a count per row on all. With many leaves it is the
-# leaves that run side by side, so only large ones are counted in rows, and in up to so many.
-_MANY, _ROWS = 1 << 22, 64
-
-
-def row_lengths(shape, unit, longest, wanted):
-    """Lengths of the first axes of rows: how to cut an array so that each row can be counted.
-
-    Args:
-      shape: of the array.
-      unit: (axis, m), consecutive elements that are not cut apart, or None.
-      longest: how many elements a row may have.
-      wanted: how many rows to make where fewer would do.
-
-    Returns:
-      For each of the first axes how many parts it is cut into: all but the last into single
-      indices, so that rows follow each other in the flat order.
-    """
-    fewest, lengths = -(-math.prod(shape) // longest), []
-    for axis, n in enumerate(shape or (1,)):
-        parts = n // unit[1] if unit is not None and unit[0] == axis else n
-        divisors = [d for d in range(1, parts + 1) if parts % d == 0]
-        enough = [d for d in divisors if d >= fewest]
-        if enough:
-            return (*lengths, max([d for d in enough if d <= wanted], default=enough[0]))
-        if parts < n:
-            break
-        lengths.append(n)
-        fewest = -(-fewest // n)
-    raise ValueError(
-        f"scores of shape {tuple(shape)} cannot be cut into rows of {longest} elements to count."
-    )
 
 
 def _all_keys(sources, dtype):

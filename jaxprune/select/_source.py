@@ -67,8 +67,9 @@ class Source:
         return math.prod(self.shape[: self.row_axes])
 
     def in_rows(self, lengths: tuple[int, ...]) -> "Source":
-        """The same with first axes of those lengths: each but the last a whole axis, the last
-        the major part of the next one. No axis is merged, so that a sharded one stays as it is.
+        """The same with first axes of those lengths: whole ones, and the major part of the next.
+
+        No axis is merged with another, so that a sharded one stays as it is.
         """
         whole = len(lengths) - 1
         shape = self.shape or (1,)
@@ -92,15 +93,16 @@ class Source:
         member = None if self.member is None else function(self.member)
         return dataclasses.replace(self, array=function(self.array), member=member)
 
-    def sample(self, start: int, stride: int) -> "Source":
-        """Every stride-th score in order, from one on, flat.
+    def sample(self, stride: int) -> "Source":
+        """Every stride-th score in order, flat.
 
         Read by its indices along each axis: of an array that is cut over devices each then gives
         what it holds of them, while a slice of a flat view would gather the array.
         """
-        flat = np.arange(start, self.size, stride, dtype=np.int64)
+        flat = np.arange(0, self.size, stride, dtype=np.int64)
         index = tuple(i.astype(np.int32) for i in np.unravel_index(flat, self.shape))
-        return self.map(lambda x: x.at[index].get(mode="promise_in_bounds"))
+        taken = self.map(lambda x: x.at[index].get(mode="promise_in_bounds"))
+        return dataclasses.replace(taken, row_axes=0)
 
     def keys(self, dtype) -> jax.Array:
         """Ordered integers to compare in `dtype`; what is no candidate lies below the lowest."""

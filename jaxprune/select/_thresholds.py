@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxprune._sharding import varying_as
 from jaxprune.select import _keys, _wide
 from jaxprune.select._search import PROBES, advance, count, search
 from jaxprune.select._source import concatenate
 
-_SAMPLE = 1 << 15  # keys in the sample, all groups together
-_SAMPLE_MIN = 1 << 9  # and at least in each group
+# Keys in the sample, all groups together and in each: devices send each other no more than that.
+_SAMPLE, _SAMPLE_MOST = 12288, 8192
 # Where the first probes stand, in standard deviations of the sample's quantile.
 _SPREAD = np.array([-2.5, -0.7, 0.0, 0.7, 2.5], np.float32)
 
@@ -46,13 +47,13 @@ def _count_leaf(source, dtype, probes, tie, equal):
 
 def _sample(sources, dtype, groups, num_groups, lowest):
     """Every so-manieth key of each group, padded below the lowest: [groups, width], and sizes."""
-    share = max(_SAMPLE // num_groups, _SAMPLE_MIN)
+    share = min(max(_SAMPLE // num_groups, 1), _SAMPLE_MOST)
     rows = []
     for g in range(num_groups):
         members = [x for x, group in zip(sources, groups, strict=True) if group == g]
         # An odd stride visits every column of a matrix whose rows are a power of two long.
-        stride = max(1, sum(x.size for x in members) // share) | 1
-        rows.append([x.sample(0, stride) for x in members])
+        stride = -(-sum(x.size for x in members) // share) | 1
+        rows.append([x.sample(stride) for x in members])
     sizes = [sum(x.size for x in row) for row in rows]
     flat = _keys_of([x for row in rows for x in row], dtype)
     return _pad_rows(flat, sizes, lowest - 1), np.array(sizes, np.float32)
@@ -91,12 +92,13 @@ def first_probes(sources, dtype, groups, num_keep):
         half = (upper.astype(_unsigned) - lower.astype(_unsigned)) >> 1
         middle = advance(lower, half)
         reached = count([sample >= middle[:, p : p + 1] for p in range(PROBES)], (1,))
-        enough = jnp.stack(reached, 1) >= ranks
+        enough = jnp.stack(reached, 1).astype(jnp.float32) >= ranks
         return jnp.where(enough, middle, lower), jnp.where(enough, upper, middle)
 
     _unsigned = jnp.dtype(f"uint{8 * sample.dtype.itemsize}")
     shape = (num_groups, PROBES)
     bracket = jnp.full(shape, low, sample.dtype), jnp.full(shape, high, sample.dtype)
+    bracket = varying_as(bracket, (sample, ranks))
     probes, _ = lax.fori_loop(0, (high - low).bit_length(), halve, bracket)
     # Where many scores are equal, so are the quantiles: the next keys are what settles it.
     return jnp.minimum(probes + np.array([[0, 0, 1, 2, 3]], probes.dtype), high)

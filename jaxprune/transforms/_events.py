@@ -13,7 +13,7 @@ from jaxprune._checks import check_sparsity, is_traced
 from jaxprune.masks._counts import Counts, count
 from jaxprune.masks._make import check_reachable
 
-_MOST_ENTRIES = 1 << 24
+_MOST_ENTRIES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def table(course: Course, setup, allocate) -> tuple[np.ndarray, Counts]:
             "too many; space them out with when=jaxprune.every(n, ...)."
         )
     for target in setup.targets:
-        check_reachable(target, values[-1])
+        check_reachable(target, values[-1], steps[-1])
     counts = [
         count(setup, allocate, v, progress=_progress(v, values[-1]), step=step) for v, step in rows
     ]

@@ -1,5 +1,7 @@
 """What masks do around an inner optimizer: to gradients, to its state, to its updates."""
 
+import collections
+
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +19,8 @@ def mask_state(state, masks: dict):
     """Zeroes what an optimizer state holds for pruned weights.
 
     A leaf of the state belongs to a parameter if its path ends in the parameter's path and it has
-    the parameter's shape: moments of any optimizer, inside any wrapper, are found by that.
+    the parameter's shape: moments that optax lays out in the tree of the params are found by that,
+    inside any wrapper.
 
     Args:
       state: the state of an optimizer.
@@ -25,8 +28,8 @@ def mask_state(state, masks: dict):
     """
     paths, leaves, structure = flatten(state)
     masked = []
-    for path, x in zip(paths, leaves, strict=True):
-        mask = _mask_of(path, masks)
+    for path, x in zip(_paths_of_params(paths, masks), leaves, strict=True):
+        mask = masks.get(path)
         fits = mask is not None and jnp.shape(x) == mask.shape
         if fits and jnp.issubdtype(jnp.result_type(x), jnp.inexact):
             x = zero_where_pruned(mask, x)
@@ -34,30 +37,47 @@ def mask_state(state, masks: dict):
     return jax.tree.unflatten(structure, masked)
 
 
-def _mask_of(path, masks):
-    """The mask of the longest path that `path` ends in."""
-    rest = path
+def _paths_of_params(paths, masks):
+    """For each path of a state the path in `masks` that it ends in, or None.
+
+    Where several fit, as "w" and "mu/w" at the end of "0/mu/w", the one that most of the params
+    agree with: all of them lie in one subtree, here behind "0/mu".
+    """
+    splits = [list(_splits(path, masks)) for path in paths]
+    found = collections.Counter(before for split in splits for before, _ in split)
+    best = [max(split, key=lambda s: (found[s[0]], len(s[1])), default=None) for split in splits]
+    return [None if split is None else split[1] for split in best]
+
+
+def _splits(path, masks):
+    """The ways to write a path as (what comes before, a path in `masks`)."""
+    before, rest = "", path
     while rest:
         if rest in masks:
-            return masks[rest]
-        rest = rest.partition("/")[2]
-    return masks.get("")  # params that are one bare array
+            yield before, rest
+        head, _, rest = rest.partition("/")
+        before += head + "/"
+    if "" in masks:  # params that are one bare array
+        yield before, ""
 
 
-def masked_update(inner, masks, updates, inner_state, params, extra):
+def masked_update(inner, masks, updates, inner_state, params, extra, event=None):
     """One update of `inner` that sees active weights only and leaves exact zeros elsewhere.
 
     Args:
       inner: a transform that takes extra args, or None: `updates` are what to emit already.
       masks: bits of masks in the tree of `params`, None where dense.
       updates, inner_state, params, extra: as in an optax update.
+      event: whether masks were just recomputed, so that weights of 0 may have been revived: an
+        optimizer that makes moments of other weights' gradients has made some of theirs, too.
 
     Returns:
       (updates, inner_state)
     """
     paths, weights, structure = flatten(params)
+    like = dict(zip(paths, weights, strict=True))
     masks = {
-        path: None if bits is None else from_bits(bits)
+        path: None if bits is None else from_bits(bits, like.get(path))
         for path, bits in flatten_masks(masks).items()
     }
     flat = structure.flatten_up_to(updates)
@@ -71,9 +91,10 @@ def masked_update(inner, masks, updates, inner_state, params, extra):
             for path, p in zip(paths, weights, strict=True)
         ]
         # The state is masked before the update, not after: so XLA can still update it in place.
+        moments = masks if event is None else _without_revived(masks, like, event)
         updates, inner_state = inner.update(
             structure.unflatten(active),
-            mask_state(inner_state, masks),
+            mask_state(inner_state, moments),
             structure.unflatten(kept),
             **extra,
         )
@@ -83,6 +104,14 @@ def masked_update(inner, masks, updates, inner_state, params, extra):
         for path, u, p in zip(paths, flat, weights, strict=True)
     ]
     return structure.unflatten(emitted), inner_state
+
+
+def _without_revived(masks, weights, event):
+    """Masks of what had a value before: what is revived is known by its weight, which is 0."""
+    return {
+        path: None if mask is None else mask & ((weights[path] != 0) | ~event)
+        for path, mask in masks.items()
+    }
 
 
 def _emit(mask, u, p):

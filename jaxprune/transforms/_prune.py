@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jaxprune._sharding import varying_as
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import ones, to_bits
@@ -20,7 +21,7 @@ from jaxprune.transforms._inner import NO_PARAMS, check_inner, is_placeholder, m
 from jaxprune.transforms._state import PruneState
 
 
-def _at_event(is_event, recompute, masks):
+def _at_event(is_event, recompute, masks, leaves):
     """`recompute()` at an event, else `masks` as they are.
 
     A loop of at most one turn and not a `lax.cond`: XLA updates what a loop carries in place, while
@@ -31,6 +32,7 @@ def _at_event(is_event, recompute, masks):
     def turn(state):
         return jnp.zeros_like(state[0]), recompute()
 
+    masks = [varying_as(mask, w) for mask, w in zip(masks, leaves, strict=True)]
     return lax.while_loop(lambda state: state[0], turn, (is_event, masks))[1]
 
 
@@ -42,7 +44,7 @@ def _refresh(setup, events, leaves, grads, masks, step, rows, counts):
         counted = _events.counts_at(step, events, rows, counts)
         return [to_bits(mask) for mask in compute(setup, leaves, grads, *counted)]
 
-    return _at_event(events.is_event(step), recompute, masks)
+    return _at_event(events.is_event(step), recompute, masks, leaves)
 
 
 def prune(
@@ -166,14 +168,14 @@ def prune(
                 counts = _events.counts_traced(step, course, setup, chosen.allocate)
                 return [to_bits(mask) for mask in compute(setup, targets, grads, *counts)]
 
-            new = _at_event(course.events.is_event(step), recompute, old)
+            new = _at_event(course.events.is_event(step), recompute, old, targets)
         else:
             new = _refresh(setup, course.events, targets, grads, old, step, rows, counts)
         masks = place(setup, new, structure)
-        updates, inner_state = masked_update(
-            inner, masks, updates, state.inner_state, params, extra
-        )
         changed = jnp.asarray(course.events.is_event(step))
+        updates, inner_state = masked_update(
+            inner, masks, updates, state.inner_state, params, extra, event=changed
+        )
         step = optax.safe_increment(step)
         return updates, PruneState(step, masks, changed, inner_state)
 
@@ -194,7 +196,7 @@ class _Aval:
     """Shape and dtype of a leaf, hashable."""
 
     def __init__(self, shape, dtype):
-        self.shape, self.dtype = tuple(shape), jnp.dtype(dtype)
+        self.shape, self.dtype = tuple(shape), dtype
 
     def __eq__(self, other):
         return (self.shape, self.dtype) == (other.shape, other.dtype)

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+import jaxprune
+from jaxprune import masks
 from jaxprune.masks._counts import kept_traced
 from jaxprune.select import _wide
 
@@ -57,3 +59,22 @@ def test_a_sparsity_of_another_dtype(dtype):
     value = jax.numpy.asarray(0 if dtype == "int32" else 0.9, dtype)
     expected = round(1000 * (1 - Fraction(float(value))))
     assert kept_traced(1000, value).tolist() == [0, expected]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "own"), [({"max_sparsity": 0.9}, 0.99), ({"min_sparsity": 0.3}, 0.1)]
+)
+def test_a_leaf_with_a_sparsity_of_its_own_has_no_bounds(bounds, own):
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {
+        n: {"kernel": jax.random.normal(k, (40, 10))} for n, k in zip("abc", keys, strict=True)
+    }
+    rules = [jaxprune.Rule("b/kernel", sparsity=own)]
+
+    def make(sparsity):
+        return masks.make(params, sparsity, scope="global", rules=rules, **bounds)
+
+    known, traced = make(0.5), jax.jit(make)(0.5)
+    assert int(known["b"]["kernel"].sum()) == round(400 * (1 - own))
+    for a, b in zip(jax.tree.leaves(known), jax.tree.leaves(traced), strict=True):
+        np.testing.assert_array_equal(a, b)

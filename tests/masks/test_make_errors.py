@@ -104,12 +104,6 @@ def test_patterns_that_do_not_compare():
         masks.make(params, 0.5, scope="global", rules=rules)
 
 
-def test_a_leaf_past_int32():
-    w = jax.ShapeDtypeStruct((2**16, 2**15), jnp.float32)
-    with pytest.raises(ValueError, match="enc/kernel has 2147483648 weights"):
-        masks.make({"enc": {"kernel": w}}, 0.5)
-
-
 def test_a_traced_sparsity_is_not_allocated():
     with pytest.raises(TypeError, match="allocate=erdos_renyi is solved on the host"):
         jax.jit(lambda s: masks.make(PARAMS, s, allocate=allocate.erdos_renyi))(0.5)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pattern_oracle import expected, first_of_groups
 
+import jaxprune as jp
 from jaxprune import NM, Rule, masks
 
 SHAPE = (8, 6)
@@ -189,3 +190,60 @@ def test_bounds_win_over_a_traced_sparsity_out_of_reach(seed, sparsity):
     assert all(6 <= count <= 36 for count in counts)
     if 0.25 <= sparsity <= 0.875:
         assert sum(counts) == round(144 * (1 - sparsity))
+
+
+def in_groups(mask, m=4):
+    """How many are kept in each group along axis -2."""
+    return np.asarray(mask).reshape(mask.shape[0] // m, m, mask.shape[1]).sum(1)
+
+
+def two_leaves():
+    keys = jax.random.split(jax.random.key(0))
+    return {
+        "big": {"kernel": jax.random.normal(keys[0], (64, 64))},
+        "small": {"kernel": jax.random.normal(keys[1], (8, 8))},
+    }
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.75])
+@pytest.mark.parametrize("allocate", [jp.allocate.uniform, jp.allocate.erdos_renyi])
+def test_an_allocation_keeps_to_the_pattern(allocate, sparsity):
+    params = two_leaves()
+    masks = jp.masks.make(params, sparsity, pattern=jp.NM(2, 4), allocate=allocate)
+    kept = [in_groups(masks[name]["kernel"]) for name in params]
+    assert max(k.max() for k in kept) <= 2
+    size = sum(w["kernel"].size for w in params.values())
+    assert sum(int(k.sum()) for k in kept) == round(size * (1 - sparsity))
+
+
+def test_a_schedule_with_an_allocation_ends_in_the_pattern():
+    params = two_leaves()
+    tx = jp.prune(
+        sparsity=jp.linear(0.5, begin=0, end=2, init=0.2),
+        when=jp.every(1),
+        pattern=jp.NM(2, 4),
+        allocate=jp.allocate.erdos_renyi,
+    )
+    state, most = tx.init(params), []
+    for _ in range(3):
+        _, state = tx.update(params, state, params)
+        most.append(in_groups(jp.get_masks(state)["small"]["kernel"]).max())
+    assert most[-1] == 2 < most[0]
+
+
+def test_an_allocation_beyond_the_pattern_is_an_error():
+    def all_of_small(leaves, sparsity):
+        del sparsity
+        return {path: leaf.units // 2 + 8 * ("small" in path) for path, leaf in leaves.items()}
+
+    with pytest.raises(ValueError, match=r"gave 40 of 64 for small/kernel, more than the 32"):
+        jp.masks.make(two_leaves(), 0.5, pattern=jp.NM(2, 4), allocate=all_of_small)
+
+
+def test_a_rule_that_ends_short_of_the_pattern_is_an_error():
+    short = jp.Rule("small/kernel", sparsity=jp.linear(0.2, begin=0, end=3))
+    tx = jp.prune(sparsity=jp.linear(0.5, begin=0, end=3), pattern=jp.NM(2, 4), rules=[short])
+    with pytest.raises(ValueError, match=r"sparsity=0.2 keeps more than 2:4 allows in small/kern"):
+        tx.init(two_leaves())
+    with pytest.raises(ValueError, match=r"sparsity=0.2 keeps more than 2:4 allows in small/kern"):
+        jp.masks.make(two_leaves(), 0.5, pattern=jp.NM(2, 4), rules=[short])

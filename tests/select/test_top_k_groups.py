@@ -132,10 +132,3 @@ def test_groups_fit(k, groups, message):
 def test_the_error_says_which_array():
     with pytest.raises(TypeError, match=r"leaves\[1\] has dtype int32"):
         select.top_k_masks([jnp.ones(2), jnp.ones(2, "int32")], [1, 1])
-
-
-def test_an_array_past_int32():
-    with pytest.raises(ValueError, match=r"leaves\[0\] has 2147483648 elements"):
-        jax.eval_shape(
-            lambda x: select.top_k_masks([x], [1]), jax.ShapeDtypeStruct((2**16, 2**15), "float32")
-        )

@@ -413,3 +413,49 @@ def test_no_layer_vanishes_under_a_bound():
     masks = jp.get_masks(advance(tx, 0, params, tx.init(params)).state)
     assert int(masks["small"]["kernel"].sum()) == 16
     assert int(masks["big"]["kernel"].sum()) == 48
+
+
+@pytest.mark.parametrize(
+    "before",
+    [optax.centralize(), optax.add_noise(0.1, 0.0, jax.random.key(0))],
+    ids=["centre", "noise"],
+)
+def test_revived_weights_start_without_moments_that_others_gave_them(before):
+    """These make a gradient of a pruned weight out of the others' or of nothing."""
+    seen = []
+
+    def spy(updates, state, params=None):
+        seen.append(state[1][0].mu["kernel"])
+        return inner.update(updates, state, params)
+
+    inner = optax.chain(before, optax.adam(0.01))
+    tx = jp.prune(
+        optax.GradientTransformation(inner.init, spy), sparsity=jp.steps({1: 0.5, 4: 0.25})
+    )
+    params = {"kernel": jax.random.normal(jax.random.key(1), (16, 8))}
+    state = tx.init(params)
+    revived = 0
+    for i in range(5):
+        old = jp.get_masks(state)["kernel"]
+        grads = {"kernel": jax.random.normal(jax.random.key(i), (16, 8))}
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        new = jp.get_masks(state)["kernel"]
+        assert not np.any(seen[-1][~old | ~new])
+        revived += int(np.sum(new & ~old))
+    assert revived == 32
+
+
+def test_a_param_may_be_named_as_moments_are():
+    keys = jax.random.split(jax.random.key(0))
+    params = {
+        "w": jax.random.normal(keys[0], (8, 8)),
+        "mu": {"w": jax.random.normal(keys[1], (8, 8))},
+    }
+    tx = jp.prune(optax.scale_by_adam(), sparsity=0.5)
+    state = tx.init(params)
+    for _ in range(2):
+        _, state = tx.update(params, state, params)
+    masks, mu = jp.get_masks(state), state.inner_state.mu
+    for mask, moment in ((masks["w"], mu["w"]), (masks["mu"]["w"], mu["mu"]["w"])):
+        np.testing.assert_array_equal(moment != 0, mask)

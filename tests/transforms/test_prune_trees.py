@@ -263,3 +263,29 @@ def test_updates_of_none(inner, kind):
     np.testing.assert_array_equal(params["a"]["kernel"], expected["a"]["kernel"])
     np.testing.assert_array_equal(params["a"]["bias"], old["a"]["bias"])
     assert (np.asarray(params["b"]["kernel"]) != expected["b"]["kernel"]).any()
+
+
+def test_boxes_of_metadata_are_left_out_of_paths():
+    """Flax's nn.Partitioned wraps a leaf: rules see the leaf, and masks come back in boxes."""
+
+    def boxed(*shape):
+        return nn.Partitioned(dyadic(len(shape), shape), names=(None,) * len(shape))
+
+    params = {"attention": {"kernel": boxed(8, 4), "bias": boxed(2, 4)}}
+    decided = {leaf.path: leaf.dense for leaf in jp.plan(params, 0.5).leaves}
+    assert decided == {"attention/bias": "bias, by name", "attention/kernel": None}
+    tx = jp.prune(optax.adam(0.1), sparsity=0.5)
+    _, state = tx.update(params, tx.init(params), params)
+    mask = jp.get_masks(state)["attention"]["kernel"].value
+    assert int(mask.sum()) == 16
+    np.testing.assert_array_equal(state.inner_state[0].mu["attention"]["kernel"].value != 0, mask)
+    with pytest.raises(ValueError, match="matches no leaf"):
+        jp.plan(params, 0.5, rules=[jp.Rule("attention/bias/value", dense=True)])
+
+
+def test_prng_keys_among_the_params():
+    params = {"a": {"kernel": dyadic(0, (8, 4))}, "rng": jax.random.key(3)}
+    assert jax.tree.leaves(jp.prune(sparsity=0.5).init(params).masks)[0].shape == (1, 4)
+    pruned, masks = jp.prune_params(params, 0.5)
+    assert masks["rng"] is None
+    assert jp.summary(pruned, masks).prunable.kept == 16
