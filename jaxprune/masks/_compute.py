@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune._sharding import placed_as, with_auto_axes
+from jaxprune._sharding import placed_as, varying_as, with_auto_axes
 from jaxprune.masks._targets import Setup, Target
 from jaxprune.select import _keys, _wide
 from jaxprune.select._select import select
@@ -41,8 +40,7 @@ def _check_scores(target, w, scores):
 def _rank_first(setup: Setup, sources, num_keep, lower, upper):
     """Where some units rank before all others: asks for the rest among one kind of unit only.
 
-    Returns the sources and counts to select with, and for each group whether it is among the first
-    that some have to go (True) or whether all of them stay (False).
+    Returns the sources and counts to select with.
     """
     first = [t.pattern.first_units(t.shape) for t in setup.targets]
     ahead = np.zeros((len(setup.labels),), np.int64)
@@ -68,10 +66,36 @@ def _rank_first(setup: Setup, sources, num_keep, lower, upper):
                 x.at[i].set(_wide.clip(_wide.subtract(x[i], settled), _NONE, most))
                 for x in (lower, upper)
             )
-    return chosen, num_keep, lower, upper, among
+    return chosen, num_keep, lower, upper
+
+
+def _units(setup, ranked):
+    return [
+        target.pattern.units(Source(x, target.criterion.function))
+        for target, x in zip(setup.targets, ranked, strict=True)
+    ]
 
 
 _NONE = _wide.constant(0)
+
+
+def _with_stored_members(setup, ranked, sources, num_keep):
+    """The same; members are computed once, in a loop of one turn.
+
+    Otherwise XLA fuses them into whatever reads them, computes them again there, and stores keys
+    for it: four times as large as what is saved.
+    """
+
+    def turn(state):
+        del state
+        arrays = lax.optimization_barrier(ranked)  # else it would be hoisted out of the loop
+        return jnp.zeros((), bool), [x.member for x in _units(setup, arrays)]
+
+    unknown = num_keep[0, 0] >= 0  # true; of a constant the compiler would know how many turns
+    blank = [None if x.member is None else jnp.zeros_like(x.member) for x in sources]
+    start = unknown, varying_as(blank, ranked)
+    _, members = lax.while_loop(lambda state: state[0], turn, start)
+    return [dataclasses.replace(x, member=m) for x, m in zip(sources, members, strict=True)]
 
 
 def compute(setup: Setup, leaves, grads, num_keep, lower, upper):
@@ -101,18 +125,13 @@ def _compute(setup: Setup, ranked, num_keep, lower, upper):
     num_keep = jnp.asarray(num_keep)
     if lower is not None:
         lower, upper = jnp.asarray(lower), jnp.asarray(upper)
-    sources = [
-        target.pattern.units(Source(x, target.criterion.function))
-        for target, x in zip(setup.targets, ranked, strict=True)
-    ]
-    among: Any = None
+    sources = _units(setup, ranked)
     if any(source.member is not None for source in sources):
-        sources, num_keep, lower, upper, among = _rank_first(setup, sources, num_keep, lower, upper)
+        sources = _with_stored_members(setup, ranked, sources, num_keep)
+        sources, num_keep, lower, upper = _rank_first(setup, sources, num_keep, lower, upper)
     masks = select(sources, setup.groups, num_keep, lower=lower, upper=upper)
     full = []
-    for target, x, source, mask in zip(setup.targets, ranked, sources, masks, strict=True):
-        if source.member is not None:
-            mask = mask | (source.member & ~among[target.group])
+    for target, x, mask in zip(setup.targets, ranked, masks, strict=True):
         mask = target.pattern.expand(mask, target.shape)
         full.append(mask if target.units == target.size else placed_as(mask, x))
     return full

@@ -61,7 +61,7 @@ def random(key: jax.Array) -> Criterion:
       >>> int(masks["kernel"].sum())
       4
     """
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if (not typed and dtype != jnp.uint32) or len(shape) != (0 if typed else 1):
         raise TypeError(f"key={key!r} is not a PRNG key; pass jax.random.key(seed).")

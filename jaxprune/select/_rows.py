@@ -2,14 +2,20 @@
 
 import math
 
-# A count of a whole array runs on one core, a count per row on all. With many leaves it is the
-# leaves that run side by side, so only large ones are cut into rows, and into up to so many.
+import jax
+
+# On a CPU a count of a whole array runs on one core, a count per row on all. With many leaves it is
+# the leaves that run side by side, so only large ones are cut into rows, and into up to so many.
 _LARGE, _ROWS = 1 << 22, 64
 
 
 def wanted(source, total: int) -> int:
-    """Into how many rows to cut one of the leaves, which have `total` elements together."""
-    return _ROWS if source.size >= max(_LARGE, total // 4) else 1
+    """Into how many rows to cut one of the leaves, which have `total` elements together.
+
+    Several devices count side by side anyhow, and would have to send more counts.
+    """
+    alone = jax.device_count() == 1
+    return _ROWS if alone and source.size >= max(_LARGE, total // 4) else 1
 
 
 def row_lengths(shape, unit, longest: int, wanted: int) -> tuple[int, ...]:

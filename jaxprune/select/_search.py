@@ -130,7 +130,7 @@ def _narrow(bracket, probes, counts, excess):
     return Bracket(*map(within, bracket, (probes, counts, excess)))
 
 
-def _next_probes(bracket, even):
+def next_probes(bracket, even):
     """Ascending probes in the bracket, about where the counts say that the threshold is.
 
     Args:
@@ -223,7 +223,7 @@ def search(count_rows, balance, bracket, probes, sizes, share):
         if share is not None:
             state = _turn_to_ties(state, sizes, share)
         even = (turns >= _PATIENCE) & (turns % 2 == 1)
-        return _read_off(state._replace(probes=_next_probes(state.bracket, even)))
+        return _read_off(state._replace(probes=next_probes(state.bracket, even)))
 
     zeros = jnp.zeros(sizes.shape, jnp.int32)
     ends = bracket.ends[:, 0]

@@ -22,7 +22,8 @@ def _leaf_mask(source, dtype, threshold, cuts):
     """What reaches the threshold, and what is just below it and before the cut of its row."""
     keys = source.keys(dtype)
     before = index_in_row(source) < column(cuts, source)
-    return (keys >= threshold) | ((keys == threshold - 1) & before)
+    mask = (keys >= threshold) | ((keys == threshold - 1) & before)
+    return mask if source.member is None else mask | (source.member & ~source.wanted)
 
 
 def _sums(limbs, member, num_groups):
@@ -96,8 +97,8 @@ def _select_filled(leaves, groups, num_keep, lower, upper, longest):
     sources = [x.in_rows(row_lengths(x.shape, x.unit, longest, wanted(x, total))) for x in leaves]
     rows = [x.num_rows for x in sources]
     leaf = np.repeat(np.arange(len(sources)), rows)  # of each row
-    bracket = _all_keys(sources, dtype)
-    if lower is not None:
+    bracket, bounded = _all_keys(sources, dtype), lower is not None
+    if bounded:
         num_keep, bracket = _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper)
         groups = tuple(range(len(sources)))
     member = np.asarray(groups)[leaf]
@@ -111,7 +112,7 @@ def _select_filled(leaves, groups, num_keep, lower, upper, longest):
         return _wide.to_int32(_share(_wide.from_int32(spare), member, missing))
 
     bracket = bracket._replace(excess=balance(bracket.counts))
-    found = find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share)
+    found = find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share, near=bounded)
     first = np.cumsum([0, *rows]).tolist()
     masks = [
         _leaf_mask(x, dtype, found.threshold[i], found.cut[i : i + r])

@@ -30,8 +30,9 @@ class Source:
       array: what the scores are read off.
       scores: elementwise function of the array that gives float scores. It is computed again in
         every pass, so that no scores are stored.
-      member, wanted: bool array and bool scalar, or None: only where they agree is an element a
-        candidate, and what is no candidate is not kept.
+      member, wanted: bool array and bool scalar, or None: members rank before all others. If
+        they are wanted, candidates are the members, and others are not kept; if not, all members
+        are kept, and candidates are the others.
       num_members: how many members there are, static.
       unit: (axis, m): each m consecutive elements along the axis have the same number of members,
         so that rows must not cut them; or None.

@@ -9,11 +9,12 @@ from jax import lax
 
 from jaxprune._sharding import varying_as
 from jaxprune.select import _keys, _wide
-from jaxprune.select._search import PROBES, advance, count, search
+from jaxprune.select._search import PROBES, advance, count, next_probes, search
 from jaxprune.select._source import concatenate
 
-# Keys in the sample, all groups together and in each: devices send each other no more than that.
-_SAMPLE, _SAMPLE_MOST = 12288, 8192
+# Keys in the sample, all groups together: of one device, and of several, which send them to each
+# other. What is kept does not depend on it.
+_SAMPLE_ALONE, _SAMPLE_SENT = 1 << 15, 1 << 12
 # Where the first probes stand, in standard deviations of the sample's quantile.
 _SPREAD = np.array([-2.5, -0.7, 0.0, 0.7, 2.5], np.float32)
 
@@ -47,7 +48,8 @@ def _count_leaf(source, dtype, probes, tie, equal):
 
 def _sample(sources, dtype, groups, num_groups, lowest):
     """Every so-manieth key of each group, padded below the lowest: [groups, width], and sizes."""
-    share = min(max(_SAMPLE // num_groups, 1), _SAMPLE_MOST)
+    most = _SAMPLE_ALONE if jax.device_count() == 1 else _SAMPLE_SENT
+    share = max(most // num_groups, 1)
     rows = []
     for g in range(num_groups):
         members = [x for x, group in zip(sources, groups, strict=True) if group == g]
@@ -104,7 +106,7 @@ def first_probes(sources, dtype, groups, num_keep):
     return jnp.minimum(probes + np.array([[0, 0, 1, 2, 3]], probes.dtype), high)
 
 
-def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share):
+def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share, near=False):
     """Searches each group's threshold, and where to cut among the scores that equal it.
 
     Args:
@@ -113,6 +115,7 @@ def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share):
       groups: the group of each leaf, static.
       num_keep: limbs [groups, 2].
       balance, bracket, share: as in `search`.
+      near: whether the bracket says more about most of the thresholds than a sample would.
 
     Returns:
       State.
@@ -128,6 +131,9 @@ def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share):
         ]
         return jnp.concatenate(counts)
 
-    probes = first_probes(sources, dtype, groups, num_keep)[np.repeat(groups, rows)]
-    probes = jnp.clip(probes, bracket.ends[:, :1], bracket.ends[:, 1:])
+    if near:
+        probes = next_probes(bracket, False)
+    else:
+        probes = first_probes(sources, dtype, groups, num_keep)[np.repeat(groups, rows)]
+        probes = jnp.clip(probes, bracket.ends[:, :1], bracket.ends[:, 1:])
     return search(count_rows, balance, bracket, probes, sizes.astype(np.int32), share)

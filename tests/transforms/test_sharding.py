@@ -144,7 +144,6 @@ def test_without_jit():
     assert same_place(mask, params["a"]["kernel"])
 
 
-@pytest.mark.xfail(reason="the search gathers a sample, for which explicit axes want a sharding")
 def test_explicit_axes():
     """Params whose types carry the axes of the mesh."""
     kind = AxisType.Explicit
@@ -159,3 +158,18 @@ def test_explicit_axes():
             params, state = step(jnp.int32(i), params, state)
     assert_zeros(params, jp.get_masks(state))
     assert same_place(jp.get_masks(state)["a"]["kernel"], params["a"]["kernel"])
+
+
+@pytest.mark.parametrize("pattern", [jp.Unstructured(), jp.NM(2, 4), jp.Channel()], ids=str)
+def test_in_shard_map_each_shard_is_pruned_by_itself(pattern):
+    tx = jp.prune(adam(), sparsity=0.5, pattern=pattern)
+    whole = {"kernel": dyadic(0, (64, 8))}
+
+    def step(params):
+        return advance(tx, jnp.int32(0), params, tx.init(params))[0]
+
+    cut = jax.shard_map(step, mesh=mesh(), in_specs=P("x"), out_specs=P("x"))
+    parts = jnp.split(jax.jit(cut)(whole)["kernel"], 8)
+    for part, own in zip(parts, jnp.split(whole["kernel"], 8), strict=True):
+        mask = jp.masks.make({"kernel": own}, 0.5, pattern=pattern)["kernel"]
+        np.testing.assert_array_equal(part != 0, mask)

@@ -1,0 +1,112 @@
+"""However an array is cut, the mask is the same, and lies where its parameter lies."""
+
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxprune as jp
+
+pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+
+HOW = {
+    "leaf": {},
+    "global": {"scope": "global"},
+    "bounds": {"scope": "global", "min_sparsity": 0.5, "max_sparsity": 0.875},
+    "nm": {"pattern": jp.NM(2, 4)},
+    "block": {"pattern": jp.Block((4, 4)), "scope": "global"},
+    "channel": {"pattern": jp.Channel()},
+}
+LAYOUTS = {  # axes of the mesh, and how matrices and their stacks are cut
+    "1 device": ({"x": 1}, P("x", None)),
+    "2 by rows": ({"x": 2}, P("x", None)),
+    "4 by columns": ({"x": 4}, P(None, "x")),
+    "8 by rows": ({"x": 8}, P("x", None)),
+    "8 by columns": ({"x": 8}, P(None, "x")),
+    "8 by layers": ({"x": 8}, P("x")),
+    "4 by 2": ({"x": 4, "y": 2}, P("x", "y")),
+    "2 by 4, one axis": ({"x": 2, "y": 4}, P(("x", "y"), None)),
+    "8, all have all": ({"x": 8}, P()),
+}
+
+
+def params():
+    """A matrix with many ties in bfloat16, a stack of layers, and rows that split groups of 4."""
+    rng = np.random.default_rng(0)
+    ties = np.round(rng.normal(size=(64, 32)) * 4) / 4
+    return {
+        "matrix": {"kernel": jnp.asarray(ties, jnp.bfloat16)},
+        "stack": {
+            "kernel": jnp.asarray(np.round(rng.normal(size=(8, 16, 32)) * 8) / 8, jnp.float32)
+        },
+        "split": {"kernel": jnp.asarray(rng.integers(-512, 512, (16, 16)) / 512, jnp.float32)},
+    }
+
+
+def spec_of(layout, leaf):
+    """Of stacks the layers are cut where the layout says so, and else the matrices in them."""
+    _, spec = LAYOUTS[layout]
+    if layout == "8 by layers":
+        return spec if leaf.ndim == 3 else P(*[None] * leaf.ndim)
+    return P(*[None] * (leaf.ndim - len(spec)), *spec) if len(spec) else P(*[None] * leaf.ndim)
+
+
+def place(tree, layout, kind):
+    axes, _ = LAYOUTS[layout]
+    devices = jax.devices()[: math.prod(axes.values())]
+    mesh = jax.make_mesh(
+        tuple(axes.values()), tuple(axes), axis_types=(kind,) * len(axes), devices=devices
+    )
+    placed = jax.tree.map(
+        lambda x: jax.device_put(x, NamedSharding(mesh, spec_of(layout, x))), tree
+    )
+    return mesh, placed
+
+
+@functools.cache
+def masks_of_one_device(how):
+    return jp.masks.make(params(), 0.75, **HOW[how])
+
+
+CASES = [(layout, AxisType.Auto) for layout in LAYOUTS]
+CASES += [(layout, AxisType.Explicit) for layout in ("8 by rows", "4 by 2", "8 by layers")]
+
+
+@pytest.mark.parametrize(("layout", "kind"), CASES, ids=[f"{a}, {b.name}" for a, b in CASES])
+@pytest.mark.parametrize("how", HOW)
+def test_the_mask_is_the_same(how, layout, kind):
+    whole, expected = params(), masks_of_one_device(how)
+    mesh, placed = place(whole, layout, kind)
+    with jax.set_mesh(mesh):
+        made = jax.jit(lambda p: jp.masks.make(p, 0.75, **HOW[how]))(placed)
+    for mask, w, other in zip(*map(jax.tree.leaves, (made, placed, expected)), strict=True):
+        np.testing.assert_array_equal(mask, other)
+        assert mask.sharding.is_equivalent_to(w.sharding, w.ndim)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize(
+    ("how", "layout"), [*itertools.product(["global", "nm"], ["8 by rows", "4 by 2"])]
+)
+def test_packed_masks_lie_where_params_lie(how, layout, kind):
+    """Wherever each device holds rows in eights; else bits lie on all devices, and stay right."""
+    whole = params()
+    mesh, placed = place(whole, layout, kind)
+    with jax.set_mesh(mesh):
+        tx = jp.prune(sparsity=0.75, **HOW[how])
+        state = tx.init(placed)
+        _, state = jax.jit(tx.update)(placed, state, placed)
+        bits, masks = state.masks, jp.get_masks(state)
+    for name, cut in (("matrix", placed["matrix"]["kernel"]), ("split", placed["split"]["kernel"])):
+        rows = cut.sharding.shard_shape(cut.shape)[0]
+        lies = bits[name]["kernel"].sharding.is_equivalent_to(cut.sharding, 2)
+        assert lies or rows % 8
+    expected = masks_of_one_device(how)
+    for mask, other in zip(*map(jax.tree.leaves, (masks, expected)), strict=True):
+        np.testing.assert_array_equal(mask, other)
