@@ -10,11 +10,10 @@ import pathlib
 import platform
 
 import jax
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import selection, step
+from benchmarks.tables import table
 
 _HEADINGS = {
     "pass_ms": "one pass, ms",
@@ -51,24 +50,6 @@ def environment():
     }
 
 
-def show(console, name, rows):
-    """One table."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(title=_LABELS[name], box=box.SIMPLE_HEAD)
-    for column in columns:
-        text = isinstance(rows[0].get(column), str)
-        table.add_column(_HEADINGS.get(column, column), justify="left" if text else "right")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    console.print(table)
-
-
-def _cell(value):
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def main():
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -86,7 +67,7 @@ def main():
     console.print(results["environment"])
     for name in [args.only] if args.only else runs:
         results[name] = runs[name]()
-        show(console, name, results[name])
+        console.print(table(_LABELS[name], results[name], _HEADINGS))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(results, indent=2))
     console.print(f"wrote {args.out}")
