@@ -145,6 +145,12 @@ def kinds(found):
     return ", ".join(f"{sum(x.kind == name for x in found)} {name}" for name in names) or "none"
 
 
+def fits(name, devices):
+    """Whether params, gradients and the moments of adam fit the 95 GiB of a v5p."""
+    leaves = jax.tree.leaves(decoder(name), is_leaf=lambda x: isinstance(x, tuple))
+    return 16 * sum(math.prod(shape) for shape, _ in leaves) / devices < 95 * 2**30
+
+
 def devices_of(count, tpu):
     """Simulated devices, or those of a TPU pod."""
     if not tpu:
@@ -172,6 +178,7 @@ def main():
         measure(name, count, devices_of(count, args.tpu), args.scope, pattern)
         for name in args.models
         for count in args.devices
+        if not args.tpu or fits(name, count)
     ]
     console = Console(width=240)
     console.print(table(f"The update, compiled; scope {args.scope}", rows))

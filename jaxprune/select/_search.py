@@ -76,7 +76,11 @@ class State(NamedTuple):
 
 def count(predicates, axes):
     """How many are True along `axes`, for two or more predicates in one read of what they share."""
-    numbers = tuple(p.astype(jnp.int32) for p in predicates)
+    return add(tuple(p.astype(jnp.int32) for p in predicates), axes)
+
+
+def add(numbers, axes):
+    """Sums of int32 along `axes`, of two or more arrays in one read of what they share."""
     return lax.platform_dependent(
         *numbers,
         cpu=functools.partial(_sum_together, axes=axes),

@@ -45,7 +45,7 @@ def params():
         "stack": {
             "kernel": jnp.asarray(np.round(rng.normal(size=(8, 16, 32)) * 8) / 8, jnp.float32)
         },
-        "split": {"kernel": jnp.asarray(rng.integers(-512, 512, (16, 16)) / 512, jnp.float32)},
+        "split": {"kernel": jnp.asarray(rng.normal(size=(16, 16)), jnp.float32)},
     }
 
 

@@ -1,0 +1,51 @@
+"""Means of units against float64, and in any order."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxprune.patterns._pool import exact_mean
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((64, 32), (0,)), ((3, 3, 8, 16), (0, 1, 2)), ((7,), (0,)), ((8, 5), ()), ((1, 9), (1,))],
+)
+@pytest.mark.parametrize("scale", [1, 2.0**-100, 2.0**60, 3e38])
+def test_against_float64(shape, axes, scale):
+    rng = np.random.default_rng(0)
+    scores = (rng.uniform(-1, 1, shape) * scale).astype(np.float32)
+    expected = scores.astype(np.float64).mean(axes)
+    got = np.asarray(exact_mean(jnp.asarray(scores), axes))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=2.0**-23 * np.abs(scores).max())
+
+
+def test_very_many_scores():
+    scores = np.random.default_rng(0).uniform(0, 1, (1 << 20, 2)).astype(np.float32)
+    got = np.asarray(exact_mean(jnp.asarray(scores), (0,)))
+    np.testing.assert_allclose(got, scores.astype(np.float64).mean(0), rtol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    scores = (rng.normal(size=(37, 4)) * 2.0 ** rng.integers(-20, 20, (37, 4))).astype(np.float32)
+    same = exact_mean(jnp.asarray(rng.permutation(scores)), (0,))
+    np.testing.assert_array_equal(exact_mean(jnp.asarray(scores), (0,)), same)
+
+
+def test_what_is_not_finite():
+    inf, nan = np.inf, np.nan
+    rows = [[1, nan, 2], [inf, 1, 2], [inf, -inf, 1], [-inf, 1, 2], [0, 0, 0], [-0.0, 0, -0.0]]
+    got = exact_mean(jnp.array(rows, jnp.float32), (1,))
+    np.testing.assert_array_equal(got, [nan, inf, nan, -inf, 0, 0])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_short_floats_are_averaged_in_float32(dtype):
+    scores = jnp.array([[1, 256], [1, 1]], dtype)
+    got = exact_mean(scores, (0,))
+    assert got.dtype == jnp.float32
+    np.testing.assert_array_equal(got, [1, 128.5])
