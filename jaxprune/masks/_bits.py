@@ -3,6 +3,10 @@
 A state that is read at every step has to be small: a bool mask is an eighth of what plain momentum
 moves per weight, its bits a sixty-fourth. Rows, and not columns, share a byte, so that unpacking
 is a shift per row and stays vectorised along the last axis, inside the update's own loop.
+
+On TPU masks stay bool. Memory there is laid out in tiles of the last two axes, and a row taken out
+of a byte changes tiles: XLA's compiler for it then stores the unpacked bits, and where it has
+transposed a leaf it copies all that meets them, at every step.
 """
 
 import jax
@@ -14,9 +18,22 @@ from jaxprune._sharding import num_parts, with_auto_axes
 
 
 def to_bits(mask: jax.Array) -> jax.Array:
-    """uint8 with axis -2 an eighth as long, or the mask itself where eight does not divide it."""
-    if mask.ndim < 2 or mask.shape[-2] % 8:
-        return mask
+    """uint8 with axis -2 an eighth as long, or the mask itself: on TPU, or if 8 does not divide."""
+    return mask if mask.ndim < 2 or mask.shape[-2] % 8 or _platform() == "tpu" else _packed(mask)
+
+
+def as_stored(mask: jax.Array, old: jax.Array) -> jax.Array:
+    """A mask in the form in which the state has the old one, wherever that state was made."""
+    return mask if old.dtype == jnp.bool_ else _packed(mask)
+
+
+def _platform() -> str:
+    """For which a program is traced: that of the mesh, which need not be here, or the default."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def _packed(mask):
     (bits,) = with_auto_axes(_pack, mask, like=[mask], fit=lambda s: _of_bits(s, mask.shape))
     return bits
 

@@ -10,7 +10,7 @@ from jax import lax
 from jaxprune._sharding import varying_as
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
-from jaxprune.masks._bits import ones, to_bits
+from jaxprune.masks._bits import as_stored, ones
 from jaxprune.masks._compute import compute
 from jaxprune.masks._make import check_needs, place
 from jaxprune.masks._targets import Options, options, resolve
@@ -42,7 +42,7 @@ def _refresh(setup, events, leaves, grads, masks, step, rows, counts):
 
     def recompute():
         counted = _events.counts_at(step, events, rows, counts)
-        return [to_bits(mask) for mask in compute(setup, leaves, grads, *counted)]
+        return list(map(as_stored, compute(setup, leaves, grads, *counted), masks))
 
     return _at_event(events.is_event(step), recompute, masks, leaves)
 
@@ -166,7 +166,7 @@ def prune(
 
             def recompute():
                 counts = _events.counts_traced(step, course, setup, chosen.allocate)
-                return [to_bits(mask) for mask in compute(setup, targets, grads, *counts)]
+                return list(map(as_stored, compute(setup, targets, grads, *counts), old))
 
             new = _at_event(course.events.is_event(step), recompute, old, targets)
         else:

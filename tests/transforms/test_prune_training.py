@@ -459,3 +459,15 @@ def test_a_param_may_be_named_as_moments_are():
     masks, mu = jp.get_masks(state), state.inner_state.mu
     for mask, moment in ((masks["w"], mu["w"]), (masks["mu"]["w"], mu["mu"]["w"])):
         np.testing.assert_array_equal(moment != 0, mask)
+
+
+def test_a_state_may_hold_masks_as_bools():
+    """As on TPU, where bits are not packed: a state goes on in the form that it has."""
+    tx, params = transform("adam"), make_params()
+    state = tx.init(params)
+    state = state._replace(masks=jp.get_masks(state))
+    moments = train(tx, params, STEPS, state=state)
+    for own, expected in zip(moments, reference("adam"), strict=True):
+        assert_same(own.params, expected.params)
+        assert_same(jp.get_masks(own.state), jp.get_masks(expected.state))
+        assert all(x.dtype == bool for x in jax.tree.leaves(own.state.masks))
