@@ -19,6 +19,12 @@ def explicit(x) -> NamedSharding | None:
     return sharding
 
 
+def num_devices() -> int:
+    """How many devices an array may be cut over: those of the mesh, or all."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.device_count() if mesh.empty else mesh.size
+
+
 def with_auto_axes(function, *args, like, fit=lambda sharding: sharding):
     """`function(*args)`, a list of results with one for each array of `like`, placed as those.
 
@@ -34,7 +40,9 @@ def with_auto_axes(function, *args, like, fit=lambda sharding: sharding):
         return function(*args)
     everywhere = NamedSharding(mesh, PartitionSpec())
     declared = [everywhere if s is None else fit(s) for s in shardings]
-    return jax.sharding.auto_axes(function, out_sharding=declared)(*args)
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    axes = tuple(name for name, kind in kinds if kind == AxisType.Explicit)
+    return jax.sharding.auto_axes(function, axes=axes, out_sharding=declared)(*args)
 
 
 def num_parts(sharding: NamedSharding, axis: int) -> int:
@@ -45,6 +53,14 @@ def num_parts(sharding: NamedSharding, axis: int) -> int:
     for name in names:
         parts *= sharding.mesh.shape[name]
     return parts
+
+
+def cut_if_divisible(sharding: NamedSharding, axis: int, length: int) -> NamedSharding:
+    """The same where its devices divide the length of an axis, else with that axis on all."""
+    if length % num_parts(sharding, axis) == 0:
+        return sharding
+    spec = [None if i == axis else names for i, names in enumerate(sharding.spec)]
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
 def varying_as(tree, like):

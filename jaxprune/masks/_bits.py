@@ -12,14 +12,23 @@ transposed a leaf it copies all that meets them, at every step.
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxprune._sharding import num_parts, with_auto_axes
+from jaxprune._sharding import cut_if_divisible, explicit, with_auto_axes
 
 
 def to_bits(mask: jax.Array) -> jax.Array:
     """uint8 with axis -2 an eighth as long, or the mask itself: on TPU, or if 8 does not divide."""
     return mask if mask.ndim < 2 or mask.shape[-2] % 8 or _platform() == "tpu" else _packed(mask)
+
+
+def resharded(bits: jax.Array, w) -> jax.Array:
+    """Bits or a mask; where types carry mesh axes, placed as those of `w` are made."""
+    sharding = explicit(w)
+    if sharding is None:
+        return bits
+    if bits.dtype != jnp.bool_:
+        sharding = _of_bits(sharding, jnp.shape(w))
+    return bits if explicit(bits) == sharding else jax.sharding.reshard(bits, sharding)
 
 
 def as_stored(mask: jax.Array, old: jax.Array) -> jax.Array:
@@ -48,11 +57,7 @@ def _pack(mask):
 
 def _of_bits(sharding, shape):
     """The sharding of bits; rows that devices do not hold in eights lie on all of them."""
-    axis = len(shape) - 2
-    if shape[axis] // 8 % num_parts(sharding, axis) == 0:
-        return sharding
-    spec = [None if i == axis else names for i, names in enumerate(sharding.spec)]
-    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+    return cut_if_divisible(sharding, len(shape) - 2, shape[-2] // 8)
 
 
 def from_bits(bits: jax.Array, like=None) -> jax.Array:

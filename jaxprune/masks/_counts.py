@@ -41,8 +41,6 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
     members = _members(setup)
     num_keep = [0] * len(setup.labels)
     bounds = [_bounds(t, progress) for t in setup.targets]
-    if progress >= 1:  # the end: what is kept has the pattern
-        bounds = [_within_pattern(t, *b) for t, b in zip(setup.targets, bounds, strict=True)]
     shared = {}
     for group, indices in enumerate(members):
         first = indices[0]
@@ -50,9 +48,13 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
             num_keep[group] = _kept(setup.targets[first].units, own[first])
         elif setup.alone[group]:
             shared[group] = first
+            if progress >= 1:  # the end: what is kept has the pattern
+                bounds[first] = _within_pattern(setup.targets[first], *bounds[first])
         else:
             units = sum(setup.targets[i].units for i in indices)
             num_keep[group] = _kept(units, sparsity)
+            if progress >= 1:
+                _check_pattern(setup, indices, num_keep[group], sparsity)
             _check_room(setup, indices, bounds, num_keep[group], sparsity)
             _check_room_in_pattern(setup, indices, bounds, num_keep[group], sparsity)
     if shared:
@@ -148,6 +150,19 @@ def _bounds(target, progress):
         dense = 1 - fractions.Fraction(repr(float(target.min_sparsity * progress)))
         high = math.ceil(target.units * dense)
     return low, max(low, high)
+
+
+def _check_pattern(setup, indices, kept, sparsity):
+    """What is ranked together and kept in the end has the pattern."""
+    targets = [setup.targets[i] for i in indices]
+    first = [t.pattern.first_units(t.shape) for t in targets]
+    if None not in first and kept > sum(first):
+        needed = 1 - sum(first) / sum(t.units for t in targets)
+        raise ValueError(
+            f"sparsity={sparsity:g} keeps more than {targets[0].pattern} allows in scope "
+            f"{setup.labels[targets[0].group]}; the pattern needs a sparsity of at least "
+            f"{needed:g}."
+        )
 
 
 def _check_room(setup, indices, bounds, kept, sparsity):

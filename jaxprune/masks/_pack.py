@@ -1,11 +1,13 @@
 """Masks as bits, for storage."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
 from jaxprune import axes
+from jaxprune._sharding import cut_if_divisible, with_auto_axes
 from jaxprune._tree import flatten
 
 
@@ -38,8 +40,8 @@ def pack(masks, *, axis: int = 0):
             kind = getattr(mask, "dtype", repr(mask))
             raise TypeError(f"pack: {path} is {kind}; masks are bool arrays, True = keep.")
         mask = jnp.atleast_1d(mask)
-        axes.normalize(axis, mask.ndim, f"pack: {path}")
-        packed.append(jnp.packbits(mask, axis=axis))
+        short = axes.normalize(axis, mask.ndim, f"pack: {path}")
+        packed.append(_along(jnp.packbits, mask, short, math.ceil(mask.shape[short] / 8)))
     return jax.tree.unflatten(structure, packed)
 
 
@@ -82,9 +84,20 @@ def unpack(packed, like, *, axis: int = 0):
         if bits.size == 0:
             masks.append(jnp.zeros(shape, bool))
             continue
-        bools = jnp.unpackbits(bits, axis=axis, count=full[axis]).astype(bool)
-        masks.append(bools.reshape(shape))
+        whole = functools.partial(jnp.unpackbits, count=full[short])
+        masks.append(_along(whole, bits, short, full[short]).astype(bool).reshape(shape))
     return jax.tree.unflatten(structure, masks)
+
+
+def _along(function, x, axis, length):
+    """A function along an axis, which has `length` then."""
+    (result,) = with_auto_axes(
+        lambda x: [function(x, axis=axis)],
+        x,
+        like=[x],
+        fit=lambda sharding: cut_if_divisible(sharding, axis, length),
+    )
+    return result
 
 
 def _only_where(packed, like):

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxprune import axes as _axes
@@ -81,17 +82,12 @@ class Block:
         lengths, grid = self._lengths(scores.shape), self._grid(scores.shape)
         edges = [g * b - n for n, b, g in zip(scores.shape, lengths, grid, strict=True)]
         cut = [d for g, b in zip(grid, lengths, strict=True) for d in (g, b)]
-        valid = None
+        number = None
         if any(edges):
-            valid = jnp.ones((), bool)
-            padded = [g * b for g, b in zip(grid, lengths, strict=True)]
-            for axis, n in enumerate(scores.shape):
-                if edges[axis]:
-                    valid = valid & (lax.broadcasted_iota(jnp.int32, padded, axis) < n)
-            valid = valid.reshape(cut)
             scores = jnp.pad(scores, [(0, edge) for edge in edges])
+            number = _sizes(scores.ndim, lengths, grid, edges)
         inner = tuple(range(1, len(cut), 2))
-        return Source(_pool.mean(scores.reshape(cut), inner, valid))
+        return Source(_pool.mean(scores.reshape(cut), inner, number))
 
     def expand(self, mask, shape):
         """Every weight of a block has the block's mask."""
@@ -109,3 +105,13 @@ class Block:
     def __str__(self):
         axes = f" axes {self.axes}" if self.axes != (-2, -1) else ""
         return f"block {'x'.join(map(str, self.shape))}{axes}"
+
+
+def _sizes(ndim, lengths, grid, edges):
+    """How many weights each block has: the last ones along an axis may be smaller."""
+    sizes = jnp.ones((1,) * ndim, jnp.float32)
+    for axis, (length, number, edge) in enumerate(zip(lengths, grid, edges, strict=True)):
+        along = np.full(number, length, np.float32)
+        along[-1:] -= edge
+        sizes = sizes * along.reshape([-1 if i == axis else 1 for i in range(ndim)])
+    return sizes

@@ -68,7 +68,7 @@ class Channel:
             return Source(jnp.zeros((0,)))
         kept = self._kept(source.shape)
         rest = tuple(axis for axis in range(len(source.shape)) if axis not in kept)
-        return Source(_pool.exact_mean(source.scores(source.array), rest))
+        return Source(_pool.mean(source.scores(source.array), rest))
 
     def expand(self, mask, shape):
         """Every weight of a channel has the channel's mask."""

@@ -1,76 +1,80 @@
-"""Mean scores of units."""
+"""Mean scores of units, the same in whatever order and on how many devices they are added."""
 
 import math
 
 import jax.numpy as jnp
 from jax import lax
 
+from jaxprune.select import _wide
 from jaxprune.select._search import add
 
+_BITS = 30  # of each score, below the largest of its unit
+_MOST = 1 << 24  # scores to add before limbs are carried
 
-def mean(scores, axes, valid=None):
-    """The mean of `scores` along `axes`, in float32 or wider; of ragged ones over `valid` alone.
 
-    Sum and number come from one reduction of two operands: XLA's CPU code for it is threaded, its
-    code for a reduction of one operand ten times slower.
+def mean(scores, axes, number=None):
+    """The mean of `scores` along `axes`, in float32.
+
+    Floats are rounded at every addition, so that a sum depends on the order. So the scores of a
+    unit become integers, as fractions of a power of two over the largest of them; these are added
+    digit by digit, in as many digits as it takes for int32 to hold their sums.
 
     Args:
       scores: float array. A NaN makes its mean NaN, which ranks lowest.
-      axes: which axes to reduce.
-      valid: bool, broadcastable to `scores`; None: all.
+      axes: which axes to reduce, ascending.
+      number: how many scores each unit has, float32, broadcastable to the result, where the others
+        are padding of 0; None: all.
     """
-    wide = jnp.promote_types(scores.dtype, jnp.float32)
-    scores = scores.astype(wide)
-    number = scores == scores  # also False at NaN, whose mean is NaN anyway
-    if valid is not None:
-        scores, number = jnp.where(valid, scores, 0), number & valid
-    zero = jnp.zeros((), wide)
-    total, size = lax.reduce(
-        (scores, number.astype(wide)),
-        (zero, zero),
-        lambda a, b: (a[0] + b[0], a[1] + b[1]),
-        axes,
-    )
-    return total / jnp.maximum(size, 1)
-
-
-def exact_mean(scores, axes):
-    """The mean of `scores` along `axes`, the same in whatever order and on how many devices.
-
-    Floats are rounded at every addition. So the scores of a unit become integers, as fractions of
-    a power of two over the largest of them, and these are added: 30 bits of each for up to 2**15
-    scores, two less for each doubling beyond.
-
-    Args:
-      scores: float array; float64 is averaged as floats. A NaN makes its mean NaN.
-      axes: which axes to reduce.
-    """
-    if scores.dtype == jnp.float64:
-        return mean(scores, axes)
     scores = scores.astype(jnp.float32)
-    number = math.prod(scores.shape[axis] for axis in axes)
-    half = min(15, 30 - (number - 1).bit_length())
     low, high = _extremes(scores, axes)
     largest = jnp.maximum(jnp.abs(low), jnp.abs(high))
     exponent = lax.bitcast_convert_type(largest, jnp.int32) >> 23  # largest < 2**(exponent - 126)
-    first = (2 * half + 126 - exponent) // 2  # one factor might be out of range
-    second = 2 * half + 126 - exponent - first
-    whole = jnp.expand_dims(_power(first), axes), jnp.expand_dims(_power(second), axes)
-    integers = jnp.round(scores * whole[0] * whole[1]).astype(jnp.int32)
-    upper, lower = add((integers >> half, integers & ((1 << half) - 1)), axes)
-    total = upper.astype(jnp.float32) * float(1 << half) + lower.astype(jnp.float32)
+    first = (_BITS + 126 - exponent) // 2  # one factor might be out of range
+    second = _BITS + 126 - exponent - first
+    scale = [jnp.expand_dims(_power(e), axes) for e in (first, second)]
+    integers = jnp.round(scores * scale[0] * scale[1]).astype(jnp.int32)
+    total = _sum(integers, axes)
+    if number is None:
+        number = float(math.prod(scores.shape[axis] for axis in axes))
     average = total / number * _power(-first) * _power(-second)
     return jnp.where(jnp.isfinite(largest), average, low + high)
 
 
+def _sum(integers, axes):
+    """The sums as float32, of integers that have up to _BITS bits and a sign."""
+    now: list[int] = []
+    later, number = list(axes), 1
+    while later and (not now or number * integers.shape[later[-1]] <= _MOST):
+        number *= integers.shape[later[-1]]
+        now.insert(0, later.pop())
+    width = max(1, min(_BITS // 2, _BITS - max(number - 1, 0).bit_length()))
+    shifts = range(0, _BITS + 1, width)
+    digits = [(integers >> s) & ((1 << width) - 1) for s in shifts[:-1]]
+    sums = add((*digits, integers >> shifts[-1]), tuple(now))  # the last has the sign
+    sums = [_sum_limbs(x, later) if later else x.astype(jnp.float32) for x in sums]
+    return sum(x * float(1 << s) for x, s in zip(reversed(sums), reversed(shifts), strict=True))
+
+
+def _sum_limbs(counts, axes):
+    """Sums of int32 past int32, as float32."""
+    moved = jnp.moveaxis(_wide.from_int32(counts), axes, range(len(axes)))
+    return _wide.to_float(_wide.total(moved.reshape(-1, *moved.shape[len(axes) :])))
+
+
 def _extremes(scores, axes):
     """The lowest and the highest; NaN where one is."""
-    return lax.reduce(
-        (scores, scores),
-        (jnp.float32(jnp.inf), jnp.float32(-jnp.inf)),
-        lambda a, b: (lax.min(a[0], b[0]), lax.max(a[1], b[1])),
-        axes,
+    return lax.platform_dependent(
+        scores,
+        cpu=lambda x: lax.reduce((x, x), _ENDS, lambda a, b: _wider(a, b), axes),
+        default=lambda x: (jnp.min(x, axes), jnp.max(x, axes)),
     )
+
+
+_ENDS = jnp.float32(jnp.inf), jnp.float32(-jnp.inf)
+
+
+def _wider(a, b):
+    return lax.min(a[0], b[0]), lax.max(a[1], b[1])
 
 
 def _power(exponent):

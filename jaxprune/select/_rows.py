@@ -2,7 +2,7 @@
 
 import math
 
-import jax
+from jaxprune._sharding import num_devices
 
 # On a CPU a count of a whole array runs on one core, a count per row on all. With many leaves it is
 # the leaves that run side by side, so only large ones are cut into rows, and into up to so many.
@@ -14,11 +14,11 @@ def wanted(source, total: int) -> int:
 
     Several devices count side by side anyhow, and would have to send more counts.
     """
-    alone = jax.device_count() == 1
-    return _ROWS if alone and source.size >= max(_LARGE, total // 4) else 1
+    large = source.size >= max(_LARGE, total // 4)
+    return _ROWS if large and num_devices() == 1 else 1
 
 
-def row_lengths(shape, unit, longest: int, wanted: int) -> tuple[int, ...]:
+def row_lengths(shape, unit, longest: int, wanted: int, devices: int = 1) -> tuple[int, ...]:
     """Lengths of the first axes of rows: how to cut an array so that each row can be counted.
 
     Args:
@@ -26,6 +26,7 @@ def row_lengths(shape, unit, longest: int, wanted: int) -> tuple[int, ...]:
       unit: (axis, m), consecutive elements that are not cut apart, or None.
       longest: how many elements a row may have.
       wanted: how many rows to make where fewer would do, at most.
+      devices: over how many an axis may be cut; an axis is cut into rows as finely as that.
 
     Returns:
       For each of the first axes how many parts it is cut into: all but the last into single
@@ -38,7 +39,8 @@ def row_lengths(shape, unit, longest: int, wanted: int) -> tuple[int, ...]:
     lengths: list[int] = []
     for axis, n in enumerate(shape or (1,)):
         parts = n // unit[1] if unit is not None and unit[0] == axis else n
-        enough = [d for d in range(fewest, parts + 1) if parts % d == 0]
+        every = math.gcd(parts, devices) if fewest > 1 else 1
+        enough = [d for d in range(fewest, parts + 1) if parts % d == 0 == d % every]
         if enough:
             return (*lengths, max([d for d in enough if d <= wanted], default=enough[0]))
         if parts < n:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxprune._sharding import num_devices, with_auto_axes
 from jaxprune.select import _keys, _wide
 from jaxprune.select._rows import row_lengths, wanted
 from jaxprune.select._search import Bracket
@@ -94,7 +95,10 @@ def select(sources, groups, num_keep, *, lower=None, upper=None, longest=2**31 -
 def _select_filled(leaves, groups, num_keep, lower, upper, longest):
     dtype = _keys.common_dtype([x.dtype for x in leaves])
     total = sum(x.size for x in leaves)
-    sources = [x.in_rows(row_lengths(x.shape, x.unit, longest, wanted(x, total))) for x in leaves]
+    devices = num_devices()
+    sources = [
+        x.in_rows(row_lengths(x.shape, x.unit, longest, wanted(x, total), devices)) for x in leaves
+    ]
     rows = [x.num_rows for x in sources]
     leaf = np.repeat(np.arange(len(sources)), rows)  # of each row
     bracket, bounded = _all_keys(sources, dtype), lower is not None
@@ -201,10 +205,15 @@ def top_k_mask(scores: jax.Array, k, *, axis: int | None = None) -> jax.Array:
     scores = jnp.asarray(scores)
     if axis is None:
         return top_k_masks([scores], [k])[0]
+    (mask,) = with_auto_axes(functools.partial(_top_k_along, axis=axis), scores, k, like=[scores])
+    return mask
+
+
+def _top_k_along(scores, k, axis):
     rows = jnp.moveaxis(scores, axis, -1)
     flat = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
     masks = jax.vmap(lambda row: top_k_mask(row, k))(flat)
-    return jnp.moveaxis(masks.reshape(rows.shape), -1, axis)
+    return [jnp.moveaxis(masks.reshape(rows.shape), -1, axis)]
 
 
 def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Array:
@@ -239,6 +248,12 @@ def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Arra
         raise ValueError(
             f"m={m} does not divide axis {axis} of shape {scores.shape}; choose an m that does."
         )
+    run = functools.partial(_top_n_along, n=n, m=m, axis=axis)
+    (mask,) = with_auto_axes(run, scores, like=[scores])
+    return mask
+
+
+def _top_n_along(scores, n, m, axis):
     shape = (*scores.shape[:axis], scores.shape[axis] // m, m, *scores.shape[axis + 1 :])
     keys = _keys.to_keys(lax.stop_gradient(scores)).reshape(shape)
     index = lax.broadcasted_iota(jnp.int32, shape, axis + 1)
@@ -248,7 +263,7 @@ def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Arra
         # Ahead of it, also with an equal key from a lower index; keys are far from overflow.
         ahead = theirs >= keys + (index <= other).astype(keys.dtype)
         rank += ahead.astype(jnp.int32)
-    return (rank < n).reshape(scores.shape)
+    return [(rank < n).reshape(scores.shape)]
 
 
 def top_k_masks(
@@ -298,11 +313,14 @@ def top_k_masks(
         sum(x.size for x, h in zip(leaves, groups, strict=True) if h == g) for g in range(len(k))
     ]
     num_keep = [_limbs(value, size) for value, size in zip(k, sizes, strict=True)]
-    return _select_arrays(tuple(leaves), groups, jnp.stack(num_keep)) if leaves else []
+    if not leaves:
+        return []
+    run = functools.partial(_select_arrays, groups=groups)
+    return with_auto_axes(run, tuple(leaves), jnp.stack(num_keep), like=leaves)
 
 
 @functools.partial(jax.jit, static_argnames=("groups",))
-def _select_arrays(leaves, groups, num_keep):
+def _select_arrays(leaves, num_keep, groups):
     return select([Source(lax.stop_gradient(x)) for x in leaves], groups, num_keep)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune._sharding import varying_as
+from jaxprune._sharding import num_devices, varying_as
 from jaxprune.select import _keys, _wide
 from jaxprune.select._search import PROBES, advance, count, next_probes, search
 from jaxprune.select._source import concatenate
@@ -48,7 +48,7 @@ def _count_leaf(source, dtype, probes, tie, equal):
 
 def _sample(sources, dtype, groups, num_groups, lowest):
     """Every so-manieth key of each group, padded below the lowest: [groups, width], and sizes."""
-    most = _SAMPLE_ALONE if jax.device_count() == 1 else _SAMPLE_SENT
+    most = _SAMPLE_ALONE if num_devices() == 1 else _SAMPLE_SENT
     share = max(most // num_groups, 1)
     rows = []
     for g in range(num_groups):

@@ -61,15 +61,16 @@ def _splits(path, masks):
         yield before, ""
 
 
-def masked_update(inner, masks, updates, inner_state, params, extra, event=None):
+def masked_update(inner, masks, updates, inner_state, params, extra, revived=None):
     """One update of `inner` that sees active weights only and leaves exact zeros elsewhere.
 
     Args:
       inner: a transform that takes extra args, or None: `updates` are what to emit already.
       masks: bits of masks in the tree of `params`, None where dense.
       updates, inner_state, params, extra: as in an optax update.
-      event: whether masks were just recomputed, so that weights of 0 may have been revived: an
-        optimizer that makes moments of other weights' gradients has made some of theirs, too.
+      revived: whether weights of 0 may just have been revived: an optimizer that makes moments of
+        other weights' gradients has made some of theirs, too. A weight that was there and is
+        exactly 0 is taken for one.
 
     Returns:
       (updates, inner_state)
@@ -91,7 +92,7 @@ def masked_update(inner, masks, updates, inner_state, params, extra, event=None)
             for path, p in zip(paths, weights, strict=True)
         ]
         # The state is masked before the update, not after: so XLA can still update it in place.
-        moments = masks if event is None else _without_revived(masks, like, event)
+        moments = masks if revived is None else _without_revived(masks, like, revived)
         updates, inner_state = inner.update(
             structure.unflatten(active),
             mask_state(inner_state, moments),
@@ -106,10 +107,13 @@ def masked_update(inner, masks, updates, inner_state, params, extra, event=None)
     return structure.unflatten(emitted), inner_state
 
 
-def _without_revived(masks, weights, event):
-    """Masks of what had a value before: what is revived is known by its weight, which is 0."""
+def _without_revived(masks, weights, revived):
+    """Masks of what had a value before: a weight that is revived is 0.
+
+    The masks from before would say it exactly, and would have to be copied at every step for it.
+    """
     return {
-        path: None if mask is None else mask & ((weights[path] != 0) | ~event)
+        path: None if mask is None else mask & ((weights[path] != 0) | ~revived)
         for path, mask in masks.items()
     }
 

@@ -10,7 +10,7 @@ from jax import lax
 from jaxprune._sharding import varying_as
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
-from jaxprune.masks._bits import as_stored, ones
+from jaxprune.masks._bits import as_stored, ones, resharded
 from jaxprune.masks._compute import compute
 from jaxprune.masks._make import check_needs, place
 from jaxprune.masks._targets import Options, options, resolve
@@ -21,7 +21,7 @@ from jaxprune.transforms._inner import NO_PARAMS, check_inner, is_placeholder, m
 from jaxprune.transforms._state import PruneState
 
 
-def _at_event(is_event, recompute, masks, leaves):
+def _at_event(is_event, recompute, masks, leaves, reads):
     """`recompute()` at an event, else `masks` as they are.
 
     A loop of at most one turn and not a `lax.cond`: XLA updates what a loop carries in place, while
@@ -32,7 +32,8 @@ def _at_event(is_event, recompute, masks, leaves):
     def turn(state):
         return jnp.zeros_like(state[0]), recompute()
 
-    masks = [varying_as(mask, w) for mask, w in zip(masks, leaves, strict=True)]
+    masks = [resharded(mask, w) for mask, w in zip(masks, leaves, strict=True)]
+    masks = varying_as(masks, (leaves, reads))  # all are searched in one loop
     return lax.while_loop(lambda state: state[0], turn, (is_event, masks))[1]
 
 
@@ -44,7 +45,8 @@ def _refresh(setup, events, leaves, grads, masks, step, rows, counts):
         counted = _events.counts_at(step, events, rows, counts)
         return list(map(as_stored, compute(setup, leaves, grads, *counted), masks))
 
-    return _at_event(events.is_event(step), recompute, masks, leaves)
+    reads = grads, step, rows, counts
+    return _at_event(events.is_event(step), recompute, masks, leaves, reads)
 
 
 def prune(
@@ -168,13 +170,19 @@ def prune(
                 counts = _events.counts_traced(step, course, setup, chosen.allocate)
                 return list(map(as_stored, compute(setup, targets, grads, *counts), old))
 
-            new = _at_event(course.events.is_event(step), recompute, old, targets)
+            new = _at_event(course.events.is_event(step), recompute, old, targets, (grads, step))
         else:
             new = _refresh(setup, course.events, targets, grads, old, step, rows, counts)
         masks = place(setup, new, structure)
         changed = jnp.asarray(course.events.is_event(step))
         updates, inner_state = masked_update(
-            inner, masks, updates, state.inner_state, params, extra, event=changed
+            inner,
+            masks,
+            updates,
+            state.inner_state,
+            params,
+            extra,
+            revived=changed & (state.prune_step > course.events.all()[0]),
         )
         step = optax.safe_increment(step)
         return updates, PruneState(step, masks, changed, inner_state)
