@@ -28,16 +28,17 @@ def mean(scores, axes, number=None):
     scores = scores.astype(jnp.float32)
     low, high = _extremes(scores, axes)
     largest = jnp.maximum(jnp.abs(low), jnp.abs(high))
+    largest = jnp.where(jnp.isfinite(largest), largest, low + high)  # then it is the mean
     exponent = lax.bitcast_convert_type(largest, jnp.int32) >> 23  # largest < 2**(exponent - 126)
     first = (_BITS + 126 - exponent) // 2  # one factor might be out of range
     second = _BITS + 126 - exponent - first
     scale = [jnp.expand_dims(_power(e), axes) for e in (first, second)]
-    integers = jnp.round(scores * scale[0] * scale[1]).astype(jnp.int32)
+    integers = (scores * scale[0] * scale[1]).astype(jnp.int32)
     total = _sum(integers, axes)
     if number is None:
         number = float(math.prod(scores.shape[axis] for axis in axes))
     average = total / number * _power(-first) * _power(-second)
-    return jnp.where(jnp.isfinite(largest), average, low + high)
+    return jnp.where(jnp.isfinite(largest), average, largest)
 
 
 def _sum(integers, axes):
@@ -48,7 +49,7 @@ def _sum(integers, axes):
         number *= integers.shape[later[-1]]
         now.insert(0, later.pop())
     width = max(1, min(_BITS // 2, _BITS - max(number - 1, 0).bit_length()))
-    shifts = range(0, _BITS + 1, width)
+    shifts = range(0, _BITS, width)
     digits = [(integers >> s) & ((1 << width) - 1) for s in shifts[:-1]]
     sums = add((*digits, integers >> shifts[-1]), tuple(now))  # the last has the sign
     sums = [_sum_limbs(x, later) if later else x.astype(jnp.float32) for x in sums]

@@ -247,3 +247,10 @@ def test_a_rule_that_ends_short_of_the_pattern_is_an_error():
         tx.init(two_leaves())
     with pytest.raises(ValueError, match=r"sparsity=0.2 keeps more than 2:4 allows in small/kern"):
         jp.masks.make(two_leaves(), 0.5, pattern=jp.NM(2, 4), rules=[short])
+
+
+def test_a_ranking_short_of_the_pattern_is_an_error():
+    """Also where rounding hides it in each of many small leaves."""
+    params = {f"l{i}": {"kernel": np.full((4, 2), i + 1, np.float32)} for i in range(100)}
+    with pytest.raises(ValueError, match=r"more than 2:4 allows in scope global; .* at least 0.5"):
+        jp.masks.make(params, 0.451, pattern=jp.NM(2, 4), scope="global")

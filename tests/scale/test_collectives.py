@@ -107,6 +107,16 @@ def test_a_larger_model_sends_no_more(how):
     assert sent[1] <= 1.01 * sent[0]
 
 
+@pytest.mark.parametrize("shape", [(80, 8192, 28672), (18432, 256000)])
+def test_a_leaf_past_int32_is_not_gathered(shape):
+    """Its rows are cut no coarser than devices cut it."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    w = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, P("x")))
+    with jax.set_mesh(mesh):
+        make = jax.jit(lambda w: jp.masks.make({"kernel": w}, 0.8))
+        check(make.lower(w).compile(), math.prod(shape) * 4 // 8)
+
+
 def test_between_events_nothing_is_sent():
     """All collectives lie in the loop that only runs at events."""
     program, _ = compiled_update("global", "rows")

@@ -110,3 +110,17 @@ def test_packed_masks_lie_where_params_lie(how, layout, kind):
     expected = masks_of_one_device(how)
     for mask, other in zip(*map(jax.tree.leaves, (masks, expected)), strict=True):
         np.testing.assert_array_equal(mask, other)
+
+
+@pytest.mark.parametrize("layout", ["8 by rows", "8 by columns", "4 by 2"])
+def test_blocks_that_are_cut_tie_as_whole_ones(layout):
+    """Each block holds the same weights in another order: the first blocks are kept."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=256).astype(np.float32)
+    blocks = np.stack([rng.permutation(weights) for _ in range(16)]).reshape(4, 4, 16, 16)
+    whole = {"kernel": jnp.asarray(blocks.transpose(0, 2, 1, 3).reshape(64, 64))}
+    _, placed = place(whole, layout, AxisType.Auto)
+    mask = jax.jit(lambda p: jp.masks.make(p, 0.5, pattern=jp.Block((16, 16))))(placed)
+    np.testing.assert_array_equal(
+        mask["kernel"], np.repeat([True, False], 32)[:, None] | np.zeros(64, bool)
+    )

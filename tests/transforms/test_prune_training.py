@@ -471,3 +471,14 @@ def test_a_state_may_hold_masks_as_bools():
         assert_same(own.params, expected.params)
         assert_same(jp.get_masks(own.state), jp.get_masks(expected.state))
         assert all(x.dtype == bool for x in jax.tree.leaves(own.state.masks))
+
+
+def test_weights_of_0_keep_their_moments_where_nothing_was_pruned_before():
+    """Zero-initialised layers: the first event revives nothing."""
+    tx = jp.prune(optax.MultiSteps(optax.sgd(1.0), 2), sparsity=0.0, when=[1])
+    params = {"kernel": jnp.zeros((8, 4))}
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state = tx.update({"kernel": jnp.ones((8, 4))}, state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(params["kernel"], -1)

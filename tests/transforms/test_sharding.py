@@ -160,6 +160,50 @@ def test_explicit_axes():
     assert same_place(jp.get_masks(state)["a"]["kernel"], params["a"]["kernel"])
 
 
+def test_in_shard_map_some_leaves_may_be_whole():
+    tx = jp.prune(adam(), sparsity=0.5)
+    whole = {"cut": {"kernel": dyadic(0, (64, 8))}, "same": {"kernel": dyadic(1, (16, 8))}}
+
+    def step(params):
+        return advance(tx, jnp.int32(0), params, tx.init(params))[0]
+
+    specs = {"cut": {"kernel": P("x")}, "same": {"kernel": P()}}
+    pruned = jax.jit(jax.shard_map(step, mesh=mesh(), in_specs=(specs,), out_specs=P("x")))(whole)
+    mask = jp.masks.make(whole, 0.5)["same"]["kernel"]
+    np.testing.assert_array_equal(pruned["same"]["kernel"] != 0, jnp.tile(mask, (8, 1)))
+
+
+def test_a_state_that_was_restored_elsewhere():
+    """Explicit axes: masks that lie on all devices go where their params are."""
+    kind = AxisType.Explicit
+    params, tx = place(big(), P("x", None), kind), jp.prune(sgd(), sparsity=0.5)
+    with jax.set_mesh(mesh(kind)):
+        state = tx.init(params)
+        state = jax.tree.map(lambda x: place(x, P(*[None] * x.ndim), kind), state)
+        _, state = jax.jit(tx.update)(params, state, params)
+    assert same_place(jp.get_masks(state)["a"]["kernel"], params["a"]["kernel"])
+
+
+def test_select_and_pack_where_axes_are_explicit():
+    kind = AxisType.Explicit
+    scores = dyadic(0, (64, 32))
+    for spec in (P("x", None), P(None, "x")):
+        with jax.set_mesh(mesh(kind)):
+            own = place(scores, spec, kind)
+            made = [
+                jax.jit(lambda x: jp.select.top_k_mask(x, 100)),
+                jax.jit(lambda x: jp.select.top_k_mask(x, 3, axis=0)),
+                jax.jit(lambda x: jp.select.top_k_masks([x, x], [100], groups=[0, 0])[1]),
+                jax.jit(lambda x: jp.select.top_n_of_m(x, 2, 16, axis=0)),
+                jax.jit(lambda x: jp.masks.unpack(jp.masks.pack(x > 0), x)),
+                jax.jit(lambda x: jp.masks.unpack(jp.masks.pack(x > 0, axis=1), x, axis=1)),
+            ]
+            masks = [function(own) for function in made]
+        for function, mask in zip(made, masks, strict=True):
+            np.testing.assert_array_equal(mask, function(scores))
+            assert mask.sharding.is_equivalent_to(own.sharding, 2) or "pack" in str(function)
+
+
 @pytest.mark.parametrize("pattern", [jp.Unstructured(), jp.NM(2, 4), jp.Channel()], ids=str)
 def test_in_shard_map_each_shard_is_pruned_by_itself(pattern):
     tx = jp.prune(adam(), sparsity=0.5, pattern=pattern)
