@@ -96,7 +96,9 @@ def test_an_event_sends_counts_where_axes_are_explicit(how):
 
 @pytest.mark.parametrize("how", ["leaf", "global", "block"])
 def test_an_event_sends_counts_of_bfloat16(how):
-    check(*compiled_update(how, "rows", dtype=jnp.bfloat16))
+    check(
+        *compiled_update(how, "rows", dtype=jnp.bfloat16, scale=4)
+    )  # beside a sample of fixed size
 
 
 @pytest.mark.parametrize("how", ["global", "nm"])
