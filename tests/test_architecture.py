@@ -127,3 +127,9 @@ def test_every_public_name_of_the_package_is_listed():
     names = {name for name in vars(jaxprune) if not name.startswith("_")}
     modules = {name for name in names if isinstance(vars(jaxprune)[name], types.ModuleType)}
     assert names - modules <= set(jaxprune.__all__)
+
+
+def test_an_import_starts_no_backend():
+    """Who starts processes or simulates devices does so after it has imported what it needs."""
+    code = "import jaxprune, jax; jax.config.update('jax_num_cpu_devices', 2)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

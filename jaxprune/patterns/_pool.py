@@ -3,6 +3,7 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxprune.select import _wide
@@ -71,7 +72,7 @@ def _extremes(scores, axes):
     )
 
 
-_ENDS = jnp.float32(jnp.inf), jnp.float32(-jnp.inf)
+_ENDS = np.float32(np.inf), np.float32(-np.inf)
 
 
 def _wider(a, b):
