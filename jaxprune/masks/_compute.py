@@ -82,7 +82,7 @@ _NONE = _wide.constant(0)
 def _with_stored_members(setup, ranked, sources, num_keep):
     """The same; members are computed once, in a loop of one turn.
 
-    Otherwise XLA fuses them into what packs masks, computes them again there, and stores keys for
+    Otherwise XLA fuses them into what reads masks, computes them again there, and stores keys for
     it: four times as large.
     """
 
@@ -98,7 +98,7 @@ def _with_stored_members(setup, ranked, sources, num_keep):
     return [dataclasses.replace(x, member=m) for x, m in zip(sources, members, strict=True)]
 
 
-def compute(setup: Setup, leaves, grads, num_keep, lower, upper, *, packed=False):
+def compute(setup: Setup, leaves, grads, num_keep, lower, upper, *, in_update=False):
     """Masks of the targets.
 
     Args:
@@ -106,7 +106,7 @@ def compute(setup: Setup, leaves, grads, num_keep, lower, upper, *, packed=False
       leaves: the targets' arrays.
       grads: their gradients, or None.
       num_keep, lower, upper: as in `Counts`.
-      packed: whether masks become bits, for which memory has to be saved in other ways.
+      in_update: whether masks go on into an update, where memory has to be saved at some cost.
 
     Returns:
       A list of bool arrays.
@@ -116,19 +116,19 @@ def compute(setup: Setup, leaves, grads, num_keep, lower, upper, *, packed=False
     ranked = [
         _ranked(target, w, g) for target, w, g in zip(setup.targets, leaves, grads, strict=True)
     ]
-    program = functools.partial(_compute, setup.program, packed=packed)
+    program = functools.partial(_compute, setup.program, in_update=in_update)
     return with_auto_axes(program, ranked, num_keep, lower, upper, like=leaves)
 
 
-@functools.partial(jax.jit, static_argnames=("setup", "packed"))
-def _compute(setup: Setup, ranked, num_keep, lower, upper, packed):
+@functools.partial(jax.jit, static_argnames=("setup", "in_update"))
+def _compute(setup: Setup, ranked, num_keep, lower, upper, in_update):
     """`compute` from what is ranked; compiled once for equal setups, also for eager callers."""
     num_keep = jnp.asarray(num_keep)
     if lower is not None:
         lower, upper = jnp.asarray(lower), jnp.asarray(upper)
     sources = _units(setup, ranked)
     if any(source.member is not None for source in sources):
-        if packed:
+        if in_update:
             sources = _with_stored_members(setup, ranked, sources, num_keep)
         sources, num_keep, lower, upper = _rank_first(setup, sources, num_keep, lower, upper)
     masks = select(sources, setup.groups, num_keep, lower=lower, upper=upper)

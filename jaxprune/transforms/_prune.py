@@ -37,10 +37,6 @@ def _at_event(is_event, recompute, masks, leaves, reads):
     return lax.while_loop(lambda state: state[0], turn, (is_event, masks))[1]
 
 
-def _packs(masks):
-    return any(mask.dtype != jnp.bool_ for mask in masks)
-
-
 def _like_old(masks, old):
     return [as_stored(mask, x) for mask, x in zip(masks, old, strict=True)]
 
@@ -51,7 +47,7 @@ def _refresh(setup, events, leaves, grads, masks, step, rows, counts):
 
     def recompute():
         counted = _events.counts_at(step, events, rows, counts)
-        return _like_old(compute(setup, leaves, grads, *counted, packed=_packs(masks)), masks)
+        return _like_old(compute(setup, leaves, grads, *counted, in_update=True), masks)
 
     reads = grads, step, rows, counts
     return _at_event(events.is_event(step), recompute, masks, leaves, reads)
@@ -176,7 +172,7 @@ def prune(
 
             def recompute():
                 counts = _events.counts_traced(step, course, setup, chosen.allocate)
-                return _like_old(compute(setup, targets, grads, *counts, packed=_packs(old)), old)
+                return _like_old(compute(setup, targets, grads, *counts, in_update=True), old)
 
             new = _at_event(course.events.is_event(step), recompute, old, targets, (grads, step))
         else:
