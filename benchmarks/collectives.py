@@ -28,7 +28,7 @@ class Collective(NamedTuple):
     @property
     def in_search(self) -> bool:
         """Whether it runs once in each turn of a search, and not once at an event."""
-        return "while/body/cond" in self.name or "search" in self.name
+        return "while/body/cond" in self.name
 
 
 def collectives(text: str) -> list[Collective]:

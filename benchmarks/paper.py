@@ -16,17 +16,17 @@ import numpy as np
 from jax.scipy.special import erfc, erfinv
 from rich.console import Console
 
-from benchmarks.scale import MODELS, decoder
+from benchmarks.scale import MODELS, num_weights
 from benchmarks.tables import table
 from jaxprune.select import _keys, _wide
 from jaxprune.select._search import PROBES, Bracket, search
+from jaxprune.select._thresholds import _SAMPLE_SENT
 
 PODS = {  # GB/s of memory per chip, assumed microseconds for an all-reduce of less than 1 KiB
     "v5p": (2765, {8: 10, 64: 20, 512: 40}),
     "H200": (4800, {8: 20, 64: 60, 512: 120}),
 }
 PEAK = {"v5p": 459e12, "H200": 989e12}  # bfloat16 FLOP/s
-SAMPLE = 4096
 TOKENS = 4_000_000  # of a batch
 
 
@@ -47,7 +47,7 @@ def turns_of_search(size, sparsity):
         return jnp.broadcast_to(excess, (*counts.shape, 2))
 
     # Quantiles of a sample err by its standard deviation, here always to one side.
-    error = math.sqrt((1 - sparsity) * sparsity / SAMPLE)
+    error = math.sqrt((1 - sparsity) * sparsity / _SAMPLE_SENT)
     shares = (1 - sparsity) + error * (1 - np.array([-2.5, -0.7, 0.0, 0.7, 2.5]))
     guesses = math.sqrt(2) * erfinv(1 - jnp.clip(jnp.asarray(shares), 1e-9, 1 - 1e-9))
     probes = _keys.to_keys(guesses.astype(jnp.float32))
@@ -74,8 +74,7 @@ def main():
     args = parser.parse_args()
     rows = []
     for name in MODELS:
-        leaves = jax.tree.leaves(decoder(name), is_leaf=lambda x: isinstance(x, tuple))
-        size = sum(math.prod(shape) for shape, _ in leaves)
+        size = num_weights(name)
         with jax.enable_x64(True):
             turns = turns_of_search(size, args.sparsity)
         for pod, (bandwidth, latencies) in PODS.items():

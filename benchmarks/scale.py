@@ -55,6 +55,12 @@ def decoder(name):
     return tree
 
 
+def num_weights(name):
+    """Of a decoder, all leaves together."""
+    leaves = jax.tree.leaves(decoder(name), is_leaf=lambda x: isinstance(x, tuple))
+    return sum(math.prod(shape) for shape, _ in leaves)
+
+
 def place(tree, mesh):
     """ShapeDtypeStructs of a decoder's params."""
     return jax.tree.map(
@@ -120,7 +126,7 @@ def measure(name, devices, chips, scope, pattern):
     flops = [p.cost_analysis()["flops"] for p in (program, plain)]
     return {
         "model": name,
-        "weights, 1e9": sum(math.prod(x.shape) for x in leaves) / 1e9,
+        "weights, 1e9": num_weights(name) / 1e9,
         "devices": devices,
         "mesh": "x".join(map(str, MESHES[devices])),
         "pattern": str(pattern),
@@ -147,8 +153,7 @@ def kinds(found):
 
 def fits(name, devices):
     """Whether params, gradients and the moments of adam fit the 95 GiB of a v5p."""
-    leaves = jax.tree.leaves(decoder(name), is_leaf=lambda x: isinstance(x, tuple))
-    return 16 * sum(math.prod(shape) for shape, _ in leaves) / devices < 95 * 2**30
+    return 16 * num_weights(name) / devices < 95 * 2**30
 
 
 def devices_of(count, tpu):

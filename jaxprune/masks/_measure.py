@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune._sharding import num_devices
 from jaxprune.masks._apply import match
 from jaxprune.select._rows import row_lengths
 from jaxprune.select._source import Source
@@ -45,7 +46,7 @@ def num_kept(x) -> int:
 
 def _count_rows(x):
     """int32 counts that add up to the total."""
-    source = Source(x).in_rows(row_lengths(x.shape, None, 2**31 - 1, 1))
+    source = Source(x).in_rows(row_lengths(x.shape, None, 2**31 - 1, 1, num_devices()))
     axes = tuple(range(source.row_axes, source.array.ndim))
     return jnp.sum(source.array != 0, axes, dtype=jnp.int32)
 
