@@ -1,34 +1,17 @@
 """Each example runs from the repository root, in a process of its own, with few steps."""
 
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
-
-ROOT = pathlib.Path(__file__).parents[2]
+from example_runner import run_script
 
 pytestmark = pytest.mark.slow
 
 
 def run(*args):
-    """What the example prints."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # One device, as a user has, where conftest simulates eight; and little time to compile.
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    done = subprocess.run(
-        [sys.executable, *args],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What the example prints, on one device, as a user has, where conftest simulates eight."""
+    return run_script(*args, flags="--xla_force_host_platform_device_count=1")
 
 
 def test_gmp_digits_reaches_the_exact_sparsity(tmp_path):

@@ -1,34 +1,20 @@
 """The sharded language model: run to its end, interrupted and resumed, and on other devices."""
 
 import json
-import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
+from example_runner import run_script
 
-ROOT = pathlib.Path(__file__).parents[2]
 CHECKPOINT = 3  # of 8 steps: before the last event, which is step 6
 
 pytestmark = pytest.mark.slow
 
 
 def run(out, *args):
-    """What the example prints, in a process of its own where every warning is an error."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """What the example prints, where every warning is an error."""
     small = f"--steps 8 --width 32 --layers 1 --checkpoint-every {CHECKPOINT} --out {out}"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "examples/sharded_lm.py", *small.split(), *args],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_script("-W", "error", "examples/sharded_lm.py", *small.split(), *args)
 
 
 def results(out):
