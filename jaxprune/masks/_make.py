@@ -61,7 +61,6 @@ def make(
     setup, _ = resolve(params, chosen)
     for target in setup.targets:
         check_reachable(target, sparsity)
-        check_needs(target)
         if "grad" in target.criterion.needs and grads is None:
             raise ValueError(
                 f"the criterion for {target.path} needs gradients; pass "
@@ -103,16 +102,6 @@ def check_reachable(target, sparsity, step=None):
         raise ValueError(
             f"sparsity={sparsity:g} keeps more than {target.pattern} allows in {target.path}; the "
             f"pattern needs a sparsity of at least {needed:g}."
-        )
-
-
-def check_needs(target):
-    """A criterion can have the path of its leaf and its gradient."""
-    strange = [name for name in target.criterion.needs if name not in ("path", "grad")]
-    if strange:
-        raise ValueError(
-            f"the criterion for {target.path} needs {strange[0]!r}, which nobody gives it; needs "
-            'may hold "path" and "grad".'
         )
 
 

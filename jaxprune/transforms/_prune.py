@@ -12,7 +12,7 @@ from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import as_stored, ones, resharded
 from jaxprune.masks._compute import compute
-from jaxprune.masks._make import check_needs, place
+from jaxprune.masks._make import place
 from jaxprune.masks._targets import Options, options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
@@ -132,8 +132,6 @@ def prune(
     @_events.once_per_tree
     def prepare(structure, avals):
         setup, _ = resolve(structure.unflatten(avals), chosen)
-        for target in setup.targets:
-            check_needs(target)
         if course.values is None:
             return setup, None, None
         return setup, *_events.table(course, setup, chosen.allocate)
