@@ -9,7 +9,7 @@ import numpy as np
 from jaxprune import _table
 from jaxprune._checks import check_sparsity, is_traced
 from jaxprune._tree import flatten
-from jaxprune.masks._compute import compute
+from jaxprune.masks._compute import Given, compute, params_needed
 from jaxprune.masks._counts import count
 from jaxprune.masks._make import check_reachable
 from jaxprune.masks._measure import num_kept
@@ -137,7 +137,8 @@ def plan(
     for target in setup.targets:
         check_reachable(target, value)
     paths, leaves, _ = flatten(params)
-    counted = _kept(setup, chosen, leaves, value, events.end)
+    given = Given(params_needed(setup, paths, leaves))
+    counted = _kept(setup, chosen, leaves, given, value, events.end)
     kept = {t.index: n for t, n in zip(setup.targets, counted, strict=True)}
     by_index = {t.index: t for t in setup.targets}
     planned = []
@@ -168,13 +169,13 @@ def plan(
     return Plan(tuple(planned), value, len(events))
 
 
-def _kept(setup, chosen, leaves, sparsity, step) -> list[int | None]:
+def _kept(setup, chosen, leaves, given, sparsity, step) -> list[int | None]:
     """How many weights of each target are kept, as far as it can be known."""
     counts = count(setup, chosen.allocate, sparsity, step=step)
     arrays = [leaves[t.index] for t in setup.targets]
-    grads = any("grad" in t.criterion.needs for t in setup.targets)
+    grads = any(t.criterion.needs_grads for t in setup.targets)
     if not grads and not any(isinstance(x, jax.ShapeDtypeStruct) for x in arrays):
-        masks = compute(setup, [jnp.asarray(x) for x in arrays], None, *counts)
+        masks = compute(setup, [jnp.asarray(x) for x in arrays], given, *counts)
         return [num_kept(mask) for mask in masks]
     limbs = counts.num_keep.astype(np.int64)
     units = limbs[:, 0] * (1 << _wide.BITS) + limbs[:, 1]

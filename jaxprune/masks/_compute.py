@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +16,46 @@ from jaxprune.select._select import select
 from jaxprune.select._source import Source
 
 
-def _ranked(target: Target, w, grad):
+class Given(NamedTuple):
+    """What criteria may need beside their leaf; lists have an entry for each target.
+
+    Attributes:
+      params: path -> array, of all leaves of the tree.
+      grads: gradients, or what stands in their place.
+      memory: what criteria remember.
+      alive: bool arrays; other weights rank below all of these.
+    """
+
+    params: Any = None
+    grads: Any = None
+    memory: Any = None
+    alive: Any = None
+
+    def context(self, i):
+        """By name, for the target with number `i`."""
+        lists = {"grad": self.grads, "memory": self.memory}
+        return {name: None if x is None else x[i] for name, x in lists.items()}
+
+
+def params_needed(setup: Setup, paths, leaves):
+    """Path -> array for `Given`, or None where no criterion asks for it."""
+    needed = any("params" in t.criterion.needs for t in setup.targets)
+    return dict(zip(paths, leaves, strict=True)) if needed else None
+
+
+def _ranked(target: Target, w, given: Given, i: int):
     """What selection reads: the leaf, where scores are so cheap that it makes them, or scores."""
     criterion = target.criterion
     if not _keys.can_order(w.dtype):  # float8 and the like
         w = w.astype(jnp.float32)
-    if criterion.fused:
+    if criterion.fused and given.alive is None:
         _check_scores(target, w, jax.eval_shape(criterion.function, w))
         return w
-    scores = criterion(w, path=target.path, grad=grad)
+    scores = criterion(
+        w, path=target.path, pattern=target.pattern, params=given.params, **given.context(i)
+    )
     _check_scores(target, w, scores)
-    return scores
+    return scores if given.alive is None else jnp.where(given.alive[i], scores, -jnp.inf)
 
 
 def _check_scores(target, w, scores):
@@ -98,25 +128,26 @@ def _with_stored_members(setup, ranked, sources, num_keep):
     return [dataclasses.replace(x, member=m) for x, m in zip(sources, members, strict=True)]
 
 
-def compute(setup: Setup, leaves, grads, num_keep, lower, upper, *, in_update=False):
+def compute(setup: Setup, leaves, given: Given, num_keep, lower, upper, *, in_update=False):
     """Masks of the targets.
 
     Args:
       setup: what is pruned, static.
       leaves: the targets' arrays.
-      grads: their gradients, or None.
+      given: what their criteria may need.
       num_keep, lower, upper: as in `Counts`.
       in_update: whether masks go on into an update, where memory has to be saved at some cost.
 
     Returns:
       A list of bool arrays.
     """
-    grads = [None] * len(leaves) if grads is None else grads
-    leaves, grads = lax.stop_gradient((leaves, grads))
+    leaves, given = lax.stop_gradient((leaves, given))
     ranked = [
-        _ranked(target, w, g) for target, w, g in zip(setup.targets, leaves, grads, strict=True)
+        _ranked(target, w, given, i)
+        for i, (target, w) in enumerate(zip(setup.targets, leaves, strict=True))
     ]
-    program = functools.partial(_compute, setup.program, in_update=in_update)
+    static = setup.program if given.alive is None else setup.program_of_scores
+    program = functools.partial(_compute, static, in_update=in_update)
     return with_auto_axes(program, ranked, num_keep, lower, upper, like=leaves)
 
 

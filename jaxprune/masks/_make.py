@@ -4,9 +4,9 @@ import jax.numpy as jnp
 
 from jaxprune._checks import check_sparsity, is_traced
 from jaxprune._tree import flatten
-from jaxprune.masks._compute import compute
+from jaxprune.masks._compute import Given, compute, params_needed
 from jaxprune.masks._counts import count
-from jaxprune.masks._targets import options, resolve
+from jaxprune.masks._targets import Options, options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
 
@@ -23,6 +23,7 @@ def make(
     min_sparsity=None,
     max_sparsity=None,
     grads=None,
+    memory=None,
 ):
     """Masks that keep exactly the highest scores.
 
@@ -40,6 +41,8 @@ def make(
       rules: `Rule`s by path; the first match decides.
       min_sparsity, max_sparsity: bounds for every leaf, so that a ranking cannot empty one.
       grads: gradients, in the tree of `params`, for criteria that need them.
+      memory: what criteria remember, in the tree of `params`, for those with a memory;
+        `oneshot.collect` makes both from a loss and batches.
 
     Returns:
       A pytree as `params`: bool arrays, True = keep, and None where a leaf is dense.
@@ -58,21 +61,72 @@ def make(
     """
     sparsity = check_sparsity(sparsity, "sparsity")
     chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
+    return make_given(params, sparsity, chosen, grads, memory)
+
+
+def make_given(params, sparsity, chosen: Options, grads, memory, *, alive=None, final=None):
+    """`make` after its options were checked.
+
+    Args:
+      params, sparsity, grads, memory: as in `make`.
+      chosen: the other arguments.
+      alive: a tree of masks; other weights rank below all of these.
+      final: what rounds of pruning lead to, of which this may be an earlier one; None: `sparsity`.
+    """
+    final = sparsity if final is None else final
     setup, _ = resolve(params, chosen)
+    paths, leaves, structure = flatten(params)
     for target in setup.targets:
-        check_reachable(target, sparsity)
-        if "grad" in target.criterion.needs and grads is None:
+        check_reachable(target, final)
+    given = Given(
+        params_needed(setup, paths, leaves),
+        None if grads is None else _of_targets(setup, structure.flatten_up_to(grads)),
+        None if memory is None else _of_targets(setup, structure.flatten_up_to(memory)),
+        None if alive is None else _of_targets(setup, structure.flatten_up_to(alive)),
+    )
+    _check_given(setup, given)
+    progress = 1.0 if final is sparsity else progress_of(sparsity, final)
+    counts = count(setup, chosen.allocate, sparsity, progress=progress)
+    arrays = [jnp.asarray(x) for x in _of_targets(setup, leaves)]
+    return place(setup, compute(setup, arrays, given, *counts), structure)
+
+
+def progress_of(value, final):
+    """How far along a schedule is, from 0 to 1; also for one that falls, or ends at 0."""
+    if is_traced(value) or is_traced(final):
+        return jnp.where(final > 0, jnp.clip(value / jnp.where(final > 0, final, 1), 0, 1), 1)
+    return min(max(value / final, 0.0), 1.0) if final > 0 else 1.0
+
+
+def _of_targets(setup, leaves):
+    return [leaves[t.index] for t in setup.targets]
+
+
+def _check_given(setup, given: Given):
+    """Criteria have what they need, and no NaN or inf in it that masks would suffer from."""
+    for i, target in enumerate(setup.targets):
+        grad, memory = given.context(i).values()
+        if "grad" in target.criterion.needs and grad is None:
             raise ValueError(
                 f"the criterion for {target.path} needs gradients; pass "
-                "grads=jax.grad(loss)(params)."
+                "grads=jax.grad(loss)(params), or to prune_params loss= and batches=."
             )
-    _, leaves, structure = flatten(params)
-    if grads is not None:
-        grads = structure.flatten_up_to(grads)
-        grads = [grads[t.index] for t in setup.targets]
-    counts = count(setup, chosen.allocate, sparsity)
-    made = compute(setup, [jnp.asarray(leaves[t.index]) for t in setup.targets], grads, *counts)
-    return place(setup, made, structure)
+        if "memory" in target.criterion.needs and memory is None:
+            raise ValueError(
+                f"the criterion for {target.path} remembers gradients; pass memory= from "
+                "jaxprune.oneshot.collect, or to prune_params loss= and batches=."
+            )
+        if "grad" in target.criterion.needs and jnp.shape(grad) != target.shape:
+            raise ValueError(
+                f"the gradient of {target.path} has shape {jnp.shape(grad)}, the leaf "
+                f"{target.shape}; grads has the tree and the shapes of params."
+            )
+        known = "grad" in target.criterion.needs and not is_traced(grad)
+        if known and not bool(jnp.all(jnp.isfinite(grad))):
+            raise ValueError(
+                f"the gradient of {target.path} has NaN or infinite elements, which rank nothing; "
+                "leave out the batch that they come from."
+            )
 
 
 def check_reachable(target, sparsity, step=None):

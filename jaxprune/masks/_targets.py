@@ -69,6 +69,12 @@ class Setup:
         """
         return dataclasses.replace(self, targets=tuple(map(_programmed, self.targets)))
 
+    @property
+    def program_of_scores(self) -> "Setup":
+        """The same where no scores are made in the selection."""
+        targets = (dataclasses.replace(t, criterion=_STORED) for t in self.targets)
+        return dataclasses.replace(self, targets=tuple(targets)).program
+
 
 def _programmed(target: Target) -> Target:
     return dataclasses.replace(

@@ -1,9 +1,39 @@
 """Criteria: from a leaf to scores of its shape, where a higher score means keep."""
 
+from jaxprune.scores._accumulated_saliency import accumulated_saliency as accumulated_saliency
 from jaxprune.scores._criterion import Criterion as Criterion
 from jaxprune.scores._criterion import Memory as Memory
 from jaxprune.scores._criterion import as_criterion as as_criterion
+from jaxprune.scores._diagonal import exact_diagonal as exact_diagonal
+from jaxprune.scores._diagonal import hutchinson as hutchinson
+from jaxprune.scores._grasp import grasp as grasp
 from jaxprune.scores._magnitude import magnitude as magnitude
+from jaxprune.scores._movement import movement as movement
+from jaxprune.scores._movement import soft_movement as soft_movement
+from jaxprune.scores._obd import obd as obd
+from jaxprune.scores._obs import obs as obs
 from jaxprune.scores._random import random as random
+from jaxprune.scores._saliency import saliency as saliency
+from jaxprune.scores._saliency import squared_saliency as squared_saliency
+from jaxprune.scores._snip import snip as snip
+from jaxprune.scores._synflow import synflow as synflow
 
-__all__ = ["Criterion", "Memory", "as_criterion", "magnitude", "random"]
+__all__ = [
+    "Criterion",
+    "Memory",
+    "accumulated_saliency",
+    "as_criterion",
+    "exact_diagonal",
+    "grasp",
+    "hutchinson",
+    "magnitude",
+    "movement",
+    "obd",
+    "obs",
+    "random",
+    "saliency",
+    "snip",
+    "soft_movement",
+    "squared_saliency",
+    "synflow",
+]

@@ -17,7 +17,8 @@ class Memory:
     `prune_params` every batch is.
 
     Attributes:
-      init: `init(w) -> memory`, any pytree of arrays; of zeros where nothing was seen.
+      init: `init(w) -> memory`, any pytree of arrays, of one structure for all leaves. `w` may be a
+        `jax.ShapeDtypeStruct`.
       update: `update(memory, w, grad) -> memory`, of the same shapes and dtypes. Pruned weights
         are exactly 0 in `w`. Elements of `grad` that are not finite arrive as 0.
       resets: whether the memory starts anew after each event.

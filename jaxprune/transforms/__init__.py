@@ -1,5 +1,6 @@
 """Optax transforms that keep params masked."""
 
+from jaxprune.transforms._criteria import ScoreState as ScoreState
 from jaxprune.transforms._keep import keep as keep
 from jaxprune.transforms._prune import prune as prune
 from jaxprune.transforms._state import KeepState as KeepState
@@ -7,4 +8,4 @@ from jaxprune.transforms._state import PruneState as PruneState
 from jaxprune.transforms._state import get_masks as get_masks
 from jaxprune.transforms._state import masks_changed as masks_changed
 
-__all__ = ["KeepState", "PruneState", "get_masks", "keep", "masks_changed", "prune"]
+__all__ = ["KeepState", "PruneState", "ScoreState", "get_masks", "keep", "masks_changed", "prune"]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxprune import schedules
 from jaxprune._checks import check_sparsity, is_traced
 from jaxprune.masks._counts import Counts, count
-from jaxprune.masks._make import check_reachable
+from jaxprune.masks._make import check_reachable, progress_of
 
 _MOST_ENTRIES = 1 << 20
 
@@ -70,17 +70,11 @@ def table(course: Course, setup, allocate) -> tuple[np.ndarray, Counts]:
     for target in setup.targets:
         check_reachable(target, values[-1], steps[-1])
     counts = [
-        count(setup, allocate, v, progress=_progress(v, values[-1]), step=step) for v, step in rows
+        count(setup, allocate, v, progress=progress_of(v, values[-1]), step=step)
+        for v, step in rows
     ]
     stacked = Counts(*(None if c[0] is None else np.stack(c) for c in zip(*counts, strict=True)))
     return np.array([rows[key] for key in keys], np.int32), stacked
-
-
-def _progress(value, final):
-    """How far along a schedule is, from 0 to 1; also for one that falls, or ends at 0."""
-    if is_traced(value) or is_traced(final):
-        return jnp.where(final > 0, jnp.clip(value / jnp.where(final > 0, final, 1), 0, 1), 1)
-    return min(max(value / final, 0.0), 1.0) if final > 0 else 1.0
 
 
 def counts_at(step, events: schedules.Events, rows, counts: Counts) -> Counts:
@@ -93,7 +87,7 @@ def counts_traced(step, course: Course, setup, allocate) -> Counts:
     """The counts at `step` where the sparsity is known only at run time."""
     value = course.schedule(step)
     final = course.schedule(course.events.end)
-    return count(setup, allocate, value, progress=_progress(value, final), step=step)
+    return count(setup, allocate, value, progress=progress_of(value, final), step=step)
 
 
 def once_per_tree(function):

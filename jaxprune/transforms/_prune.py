@@ -5,36 +5,56 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 
-from jaxprune._sharding import varying_as
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import as_stored, ones, resharded
-from jaxprune.masks._compute import compute
+from jaxprune.masks._compute import Given, compute, params_needed
 from jaxprune.masks._make import place
-from jaxprune.masks._targets import Options, options, resolve
+from jaxprune.masks._targets import options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
 from jaxprune.transforms import _events
+from jaxprune.transforms._criteria import (
+    ScoreState,
+    all_finite,
+    check_criteria,
+    criteria_of,
+    finish_event,
+    kinds_of,
+    loss_of,
+    needed,
+    once,
+    probed,
+    recalled,
+    remember,
+    stand_ins,
+    start,
+    stored,
+    uses_grads,
+)
 from jaxprune.transforms._inner import NO_PARAMS, check_inner, is_placeholder, masked_update
 from jaxprune.transforms._state import PruneState
 
 
-def _at_event(is_event, recompute, masks, leaves, reads):
-    """`recompute()` at an event, else `masks` as they are.
+def _at_event(is_event, recompute, masks, leaves, given, reads):
+    """`recompute()` at an event, else `masks` as they are; and whether the event has to wait.
 
-    A loop of at most one turn and not a `lax.cond`: XLA updates what a loop carries in place, while
-    a conditional copies it, at every step; and under vmap a loop still does nothing between events,
-    while a conditional becomes a select of both branches.
+    It waits for the next update if gradients that criteria read are not finite: scores of NaN rank
+    nothing, and would damage the masks.
     """
-
-    def turn(state):
-        return jnp.zeros_like(state[0]), recompute()
-
     masks = [resharded(mask, w) for mask, w in zip(masks, leaves, strict=True)]
-    masks = varying_as(masks, (leaves, reads))  # all are searched in one loop
-    return lax.while_loop(lambda state: state[0], turn, (is_event, masks))[1]
+    if given.grads is None:
+        return once(is_event, lambda _: recompute(given), masks, (leaves, reads)), None
+
+    def turn(carry):
+        ready = given._replace(grads=given.grads()) if callable(given.grads) else given
+        finite = all_finite(ready.grads)
+        new = recompute(ready)
+        return [jnp.where(finite, x, y) for x, y in zip(new, carry[0], strict=True)], ~finite
+
+    carry = masks, jnp.zeros((), bool)
+    return once(is_event, turn, carry, (leaves, reads))
 
 
 def _like_old(masks, old):
@@ -42,15 +62,15 @@ def _like_old(masks, old):
 
 
 @functools.partial(jax.jit, static_argnames=("setup", "events"))
-def _refresh(setup, events, leaves, grads, masks, step, rows, counts):
+def _refresh(setup, events, leaves, given, masks, step, is_event, rows, counts):
     """The masks after the event at `step`, if it is one. Jitted for callers that are not."""
 
-    def recompute():
+    def recompute(given):
         counted = _events.counts_at(step, events, rows, counts)
-        return _like_old(compute(setup, leaves, grads, *counted, in_update=True), masks)
+        return _like_old(compute(setup, leaves, given, *counted, in_update=True), masks)
 
-    reads = grads, step, rows, counts
-    return _at_event(events.is_event(step), recompute, masks, leaves, reads)
+    reads = given, step, rows, counts
+    return _at_event(is_event, recompute, masks, leaves, given, reads)
 
 
 def prune(
@@ -126,8 +146,8 @@ def prune(
     if inner is not None:
         check_inner(inner)
         inner = optax.with_extra_args_support(inner)
-    else:
-        _check_no_grads(chosen)
+    check_criteria(chosen, inner)
+    kinds = kinds_of(chosen)
 
     @_events.once_per_tree
     def prepare(structure, avals):
@@ -143,14 +163,20 @@ def prune(
 
     def init(params):
         if is_placeholder(params):
-            setup, masks = None, params
+            masks, memory = params, stand_ins(kinds, params)
+            remembers = any(c.needs_grads for c in criteria_of(chosen))
         else:
             setup, _, _, leaves, structure = prepared(params)
-            masks = place(setup, [ones(leaves[t.index]) for t in setup.targets], structure)
+            targets = [leaves[t.index] for t in setup.targets]
+            masks = place(setup, [ones(w) for w in targets], structure)
+            remembers = uses_grads(setup)
+            memory = stored(setup, kinds, start(setup, targets), structure)
+        waiting = jnp.zeros((), bool)
         return PruneState(
             prune_step=jnp.zeros((), jnp.int32),
             masks=masks,
             masks_changed=jnp.zeros((), bool),
+            score_state=ScoreState(waiting, memory) if remembers else (),
             inner_state=optax.EmptyState() if inner is None else inner.init(params),
         )
 
@@ -158,25 +184,42 @@ def prune(
         if params is None:
             raise ValueError(NO_PARAMS)
         setup, rows, counts, leaves, structure = prepared(params)
-        step = state.prune_step
+        paths, *_ = flatten(params)
+        step, events = state.prune_step, course.events
         targets = [jnp.asarray(leaves[t.index]) for t in setup.targets]
-        grads = None
-        if any("grad" in t.criterion.needs for t in setup.targets):
-            flat = structure.flatten_up_to(updates)
-            grads = [flat[t.index] for t in setup.targets]
+        is_event = jnp.asarray(events.is_event(step))
+        given, memory = Given(params_needed(setup, paths, leaves)), []
+        if uses_grads(setup):
+            is_event |= state.score_state.waiting
+            grads = structure.flatten_up_to(updates)
+            memory = recalled(setup, kinds, state.score_state.memory, structure)
+            memory = remember(setup, events, targets, needed(setup, grads), memory, step, is_event)
+            given = given._replace(grads=needed(setup, grads), memory=memory)
         known = flatten_masks(state.masks)
         old = [known[t.path] for t in setup.targets]
-        if course.values is None:
+        if any(t.criterion.probe is not None for t in setup.targets):
+            loss = loss_of(extra)
 
-            def recompute():
-                counts = _events.counts_traced(step, course, setup, chosen.allocate)
-                return _like_old(compute(setup, targets, grads, *counts, in_update=True), old)
+            def probe():
+                return probed(setup, paths, leaves, structure, grads, step, loss)
 
-            new = _at_event(course.events.is_event(step), recompute, old, targets, (grads, step))
+            given = given._replace(grads=probe)
+        if course.values is None or callable(given.grads):
+
+            def recompute(given):
+                if course.values is None:
+                    counted = _events.counts_traced(step, course, setup, chosen.allocate)
+                else:
+                    counted = _events.counts_at(step, events, rows, counts)
+                return _like_old(compute(setup, targets, given, *counted, in_update=True), old)
+
+            new, waiting = _at_event(is_event, recompute, old, targets, given, (updates, step))
         else:
-            new = _refresh(setup, course.events, targets, grads, old, step, rows, counts)
+            new, waiting = _refresh(
+                setup, events, targets, given, old, step, is_event, rows, counts
+            )
         masks = place(setup, new, structure)
-        changed = jnp.asarray(course.events.is_event(step))
+        changed = is_event if waiting is None else is_event & ~waiting
         updates, inner_state = masked_update(
             inner,
             masks,
@@ -184,22 +227,21 @@ def prune(
             state.inner_state,
             params,
             extra,
-            revived=changed & (state.prune_step > course.events.all()[0]),
+            revived=changed & (step > events.all()[0]),
         )
+        score_state = state.score_state
+        if waiting is not None:
+            flat = structure.flatten_up_to(updates)
+            emitted = [flat[t.index] for t in setup.targets]
+            memory, emitted = finish_event(setup, changed, targets, new, memory, emitted)
+            for target, u in zip(setup.targets, emitted, strict=True):
+                flat[target.index] = u
+            updates = structure.unflatten(flat)
+            score_state = ScoreState(waiting, stored(setup, kinds, memory, structure))
         step = optax.safe_increment(step)
-        return updates, PruneState(step, masks, changed, inner_state)
+        return updates, PruneState(step, masks, changed, score_state, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _check_no_grads(chosen: Options):
-    criteria = [chosen.score, *(r.score for r in chosen.rules if r.score is not None)]
-    for criterion in criteria:
-        if "grad" in getattr(criterion, "needs", ()):
-            raise ValueError(
-                "the criterion needs raw gradients, but prune(...) chained last sees updates of "
-                "the optimizer; wrap the optimizer instead: prune(optimizer, ...)."
-            )
 
 
 class _Aval:

@@ -19,12 +19,14 @@ class PruneState(NamedTuple):
       masks: in the tree of the params, as bits (uint8, eight rows to a byte) or bool, None where a
         leaf is dense. Read them with `get_masks`.
       masks_changed: whether the last update was an event, bool.
+      score_state: a `ScoreState` where criteria use gradients, else ().
       inner_state: the state of the optimizer inside.
     """
 
     prune_step: Any
     masks: Any
     masks_changed: Any
+    score_state: Any
     inner_state: Any
 
 

@@ -75,6 +75,10 @@ TRANSFORMS = {
     "channel": _wrap(sgd, pattern=jp.Channel()),
     "random": _wrap(sgd, score=jp.scores.random(jax.random.key(3))),
     "erk": _wrap(sgd, allocate=jp.allocate.erdos_renyi_kernel),
+    "saliency": _wrap(sgd, score=jp.scores.saliency),
+    "movement": _wrap(sgd, score=jp.scores.movement),
+    "obd": _wrap(sgd, score=jp.scores.obd(), scope="global"),
+    "obs": _wrap(sgd, score=jp.scores.obs(4, damp=0.5, window=1)),
     "keep": _keep,
 }
 NAMES = list(TRANSFORMS)

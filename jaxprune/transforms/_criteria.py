@@ -1,0 +1,245 @@
+"""What criteria need of training: gradients, what they remember of them, and the loss."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxprune._sharding import varying_as
+from jaxprune.masks._bits import from_bits
+from jaxprune.masks._make import place
+from jaxprune.masks._targets import Options, Setup
+from jaxprune.scores import as_criterion
+
+
+class ScoreState(NamedTuple):
+    """What criteria that use gradients have in the state of `prune`.
+
+    Attributes:
+      waiting: whether an event waits for a gradient that is finite, bool.
+      memory: for each kind of memory that criteria have, what it remembers: in each array's place a
+        tree as the params, None for leaves of other criteria.
+    """
+
+    waiting: Any
+    memory: Any
+
+
+def uses_grads(setup: Setup) -> bool:
+    """Whether some criterion needs gradients, so that the state has a `ScoreState`."""
+    return any(t.criterion.needs_grads for t in setup.targets)
+
+
+def needed(setup: Setup, grads) -> list:
+    """The gradients that criteria use, for each target; None where one uses none."""
+    return [grads[t.index] if t.criterion.needs_grads else None for t in setup.targets]
+
+
+def kinds_of(chosen: Options) -> tuple:
+    """The kinds of memory that criteria have."""
+    return tuple(dict.fromkeys(c.memory for c in criteria_of(chosen) if c.memory is not None))
+
+
+def start(setup: Setup, leaves) -> list:
+    """What criteria remember at first, for each target."""
+    return [None if m is None else m.init(w) for m, w in zip(_memories(setup), leaves, strict=True)]
+
+
+def stored(setup: Setup, kinds, memory, structure) -> tuple:
+    """Memories of the targets as the state has them, where optax finds what is like params."""
+    trees = []
+    for kind in kinds:
+        of_kind = [
+            jax.tree.leaves(m) if other == kind else None
+            for other, m in zip(_memories(setup), memory, strict=True)
+        ]
+        number = _structure(kind).num_leaves
+        parts = [[None if x is None else x[j] for x in of_kind] for j in range(number)]
+        trees.append(_structure(kind).unflatten([place(setup, p, structure) for p in parts]))
+    return tuple(trees)
+
+
+def recalled(setup: Setup, kinds, trees, structure) -> list:
+    """For each target its memory, from the state."""
+    memory: list[Any] = [None] * len(setup.targets)
+    for kind, tree in zip(kinds, trees, strict=True):
+        parts = [structure.flatten_up_to(x) for x in _structure(kind).flatten_up_to(tree)]
+        for i, target in enumerate(setup.targets):
+            if target.criterion.memory == kind:
+                memory[i] = _structure(kind).unflatten([part[target.index] for part in parts])
+    return memory
+
+
+def stand_ins(kinds, params) -> tuple:
+    """In the place of each array of a memory `params`, where it is shaped like a leaf."""
+
+    def stand_in(x):
+        return params if x.shape == _LEAF.shape else "not shaped like params"
+
+    return tuple(jax.tree.map(stand_in, jax.eval_shape(kind.init, _LEAF)) for kind in kinds)
+
+
+_LEAF = jax.ShapeDtypeStruct((8, 8, 8, 8), np.float32)
+
+
+def _structure(kind):
+    return jax.tree.structure(jax.eval_shape(kind.init, _LEAF))
+
+
+def once(condition, function, carry, reads):
+    """`function(carry)` where the condition holds, else `carry`, without a copy of it.
+
+    A loop of at most one turn and not a `lax.cond`: XLA updates what a loop carries in place, while
+    a conditional copies it, at every step; and under vmap a loop still does nothing where nobody
+    asks for a turn, while a conditional becomes a select of both branches.
+    """
+
+    def turn(state):
+        return jnp.zeros_like(state[0]), function(state[1])
+
+    carry = varying_as(carry, (carry, reads))
+    return lax.while_loop(lambda state: state[0], turn, (condition, carry))[1]
+
+
+def all_finite(arrays) -> jax.Array:
+    """Whether there is no NaN and no inf in them, bool."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(arrays)]))
+
+
+@functools.partial(jax.jit, static_argnames=("setup", "events"))
+def remember(setup: Setup, events, leaves, grads, memory, step, waiting):
+    """What criteria remember after the update at `step`; after the last event, nothing new.
+
+    Those with a window look at the last updates before an event only.
+    """
+    steps = events.all()
+    upcoming = jnp.asarray(np.append(steps, np.iinfo(np.int32).max), jnp.int32)
+    left = upcoming[events.index(step - 1) + 1] - step
+    used = waiting | (step <= events.end)
+    memory = list(memory)
+    for window in {m.window for m in _memories(setup) if m is not None}:
+        chosen = [i for i, m in enumerate(_memories(setup)) if m is not None and m.window == window]
+
+        def update(old, chosen=chosen):
+            return [
+                _memories(setup)[i].update(m, leaves[i], _finite(grads[i]))
+                for i, m in zip(chosen, old, strict=True)
+            ]
+
+        due = used if window is None else used & (waiting | (left < window))
+        old = [memory[i] for i in chosen]
+        for i, new in zip(chosen, once(due, update, old, (leaves, grads, step)), strict=True):
+            memory[i] = new
+    return memory
+
+
+@functools.partial(jax.jit, static_argnames=("setup",))
+def finish_event(setup: Setup, changed, leaves, masks, memory, updates):
+    """After an event: kept weights make up for the others, and memories that reset do.
+
+    Args:
+      setup: what is pruned.
+      changed: whether masks have changed in this update.
+      leaves, masks, memory: of the targets; masks as the state has them.
+      updates: of the targets, as they would be emitted.
+
+    Returns:
+      (memory, updates)
+    """
+    memory, updates = list(memory), list(updates)
+    resets = [i for i, m in enumerate(_memories(setup)) if m is not None and m.resets]
+    moves = [i for i, t in enumerate(setup.targets) if t.criterion.compensate is not None]
+    if not resets and not moves:
+        return memory, updates
+
+    def turn(carry):
+        old, emitted = carry
+        known = dict(zip(resets, old, strict=True))
+        moved = []
+        for i, u in zip(moves, emitted, strict=True):
+            w, compensate = leaves[i], setup.targets[i].criterion.compensate
+            mask = from_bits(masks[i], w)
+            after = compensate(w, mask, known.get(i, memory[i])) if compensate else w
+            moved.append(jnp.where(mask, u + (after - w).astype(u.dtype), u))
+        return [_memories(setup)[i].init(leaves[i]) for i in resets], moved
+
+    carry = [memory[i] for i in resets], [updates[i] for i in moves]
+    fresh, moved = once(changed, turn, carry, (leaves, masks, memory))
+    for i, m in zip(resets, fresh, strict=True):
+        memory[i] = m
+    for i, u in zip(moves, moved, strict=True):
+        updates[i] = u
+    return memory, updates
+
+
+def _memories(setup: Setup) -> list[Any]:
+    return [t.criterion.memory for t in setup.targets]
+
+
+def _finite(grad):
+    return jnp.where(jnp.isfinite(grad), grad, jnp.zeros((), grad.dtype))
+
+
+def probed(setup: Setup, paths, leaves, structure, grads, step, loss) -> list:
+    """What criteria with a probe take in place of gradients, for each target; others have theirs.
+
+    Args:
+      setup: what is pruned.
+      paths, leaves, structure: of the params.
+      grads: of all leaves of the params.
+      step: int32.
+      loss: params -> scalar.
+    """
+    real = {
+        path: jnp.asarray(x)
+        for path, x in zip(paths, leaves, strict=True)
+        if jnp.issubdtype(jnp.result_type(x), jnp.floating)
+    }
+    of_real = {path: g for path, g in zip(paths, grads, strict=True) if path in real}
+
+    def loss_of_real(chosen):
+        every = [chosen.get(path, x) for path, x in zip(paths, leaves, strict=True)]
+        return loss(structure.unflatten(every))
+
+    probes: set[Any] = {t.criterion.probe for t in setup.targets} - {None}
+    made = {probe: probe(loss_of_real, real, of_real, step) for probe in probes}
+    return [
+        (grads[t.index] if t.criterion.needs_grads else None)
+        if t.criterion.probe is None
+        else made[t.criterion.probe][t.path]
+        for t in setup.targets
+    ]
+
+
+def criteria_of(chosen: Options) -> list:
+    """The criterion of the call and those of its rules."""
+    own = [as_criterion(rule.score) for rule in chosen.rules if rule.score is not None]
+    return [chosen.score, *own]
+
+
+def check_criteria(chosen: Options, inner):
+    """What is known before a tree is seen: raw gradients are there, and probes have no memory."""
+    for criterion in criteria_of(chosen):
+        if inner is None and criterion.needs_grads:
+            raise ValueError(
+                "the criterion needs raw gradients, but prune(...) chained last sees updates of "
+                "the optimizer; wrap the optimizer instead: prune(optimizer, ...)."
+            )
+        if criterion.memory is not None and criterion.probe is not None:
+            raise ValueError(
+                "the criterion remembers what it probes the loss for, which would cost a probe at "
+                "every step; in training give one of memory and probe, or use prune_params."
+            )
+
+
+def loss_of(extra):
+    """The loss that probes look at, from the extra arguments of an update."""
+    if not callable(extra.get("value_fn")):
+        raise ValueError(
+            "the criterion looks at the loss itself: call tx.update(grads, state, params, "
+            "value_fn=loss), where loss(params) is the loss of this step's batch."
+        )
+    return extra["value_fn"]
