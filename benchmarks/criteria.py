@@ -1,0 +1,271 @@
+"""Which criterion prunes best: gradual and one-shot, on digits and on text, three seeds.
+
+python -m benchmarks.criteria [--task digits|text] [--quick] [--out FILE]
+
+Gradual: a trained network is pruned by a cubic schedule over 60 % of a second run, and fine-tuned
+for the rest. One-shot: the same trained network is pruned at once and not trained again. Everything
+but one argument, the criterion (or scope, or allocation), is the same.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import sysconfig
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from rich.console import Console
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+import jaxprune as jp
+from benchmarks.tables import table
+
+LEVELS = (0.8, 0.9, 0.95, 0.98)
+SEEDS = 3
+
+
+def methods(key):
+    """Name -> what differs."""
+    scores = jp.scores
+    return {
+        "random": {"score": scores.random(key)},
+        "magnitude": {},
+        "magnitude, global": {"scope": "global"},
+        "magnitude, ERK": {"allocate": jp.allocate.erdos_renyi_kernel},
+#        "LAMP": {"score": scores.lamp, "scope": "global"},
+        "saliency": {"score": scores.accumulated_saliency(0.9), "scope": "global"},
+        "movement": {"score": scores.movement},
+        "OBD": {"score": scores.obd(), "scope": "global"},
+        "OBS": {"score": scores.obs(32, damp=1e-7, window=64), "scope": "global"},
+    }
+
+
+class Digits:
+    """A network of three layers, 64-300-100-10, on scikit-learn's digits; accuracy in %."""
+
+    unit, steps, rate, batch = "test accuracy, %", 600, 2e-3, 64
+
+    def __init__(self):
+        images, labels = load_digits(return_X_y=True)
+        split = train_test_split(
+            images.astype(np.float32) / 16, labels, test_size=450, stratify=labels, random_state=0
+        )
+        self.x, self.test_x, self.y, self.test_y = map(jnp.asarray, split)
+
+    def init(self, key):
+        sizes = (64, 300, 100, 10)
+        keys = jax.random.split(key, 3)
+        return {
+            f"layer_{i}": {
+                "kernel": jax.random.normal(k, (n, m)) * (2 / n) ** 0.5,
+                "bias": jnp.zeros(m),
+            }
+            for i, (k, n, m) in enumerate(zip(keys, sizes[:-1], sizes[1:], strict=True))
+        }
+
+    def logits(self, params, x):
+        for i in range(3):
+            layer = params[f"layer_{i}"]
+            x = x @ layer["kernel"] + layer["bias"][None]
+            x = jax.nn.relu(x) if i < 2 else x
+        return x
+
+    def loss(self, params, batch):
+        x, y = batch
+        return optax.softmax_cross_entropy_with_integer_labels(self.logits(params, x), y).mean()
+
+    def sample(self, key):
+        i = jax.random.randint(key, (self.batch,), 0, len(self.x))
+        return self.x[i], self.y[i]
+
+    def evaluate(self, params):
+        return 100 * jnp.mean(self.logits(params, self.test_x).argmax(-1) == self.test_y)
+
+
+class Text:
+    """A decoder of two blocks on the standard library's sources; loss in bits per byte."""
+
+    unit, steps, rate, batch = "bits per byte", 500, 3e-3, 16
+    width, heads, context, blocks = 64, 4, 48, 2
+
+    def __init__(self):
+        root = pathlib.Path(sysconfig.get_path("stdlib"))
+        names = ("email", "json", "http", "logging", "unittest", "xml", "asyncio", "concurrent")
+        files = sorted(file for name in names for file in (root / name).rglob("*.py"))
+        data = np.frombuffer(b"".join(file.read_bytes() for file in files), np.uint8)
+        data = np.minimum(data, 127)
+        cut = len(data) * 9 // 10
+        self.data = jnp.asarray(data[:cut])
+        rest = data[cut:]
+        rest = rest[: len(rest) // (self.context + 1) * (self.context + 1)]
+        self.test = jnp.asarray(rest.reshape(-1, self.context + 1)[::4][:512])
+
+    def init(self, key):
+        d = self.width
+        keys = iter(jax.random.split(key, 2 + 4 * self.blocks))
+
+        def kernel(n, m):
+            return {"kernel": jax.random.normal(next(keys), (n, m)) / n**0.5}
+
+        params = {
+            "embedding": jax.random.normal(next(keys), (128, d)) * 0.5,
+            "position": jnp.zeros((self.context, d)),
+            "head": kernel(d, 128),
+        }
+        for i in range(self.blocks):
+            params[f"block_{i}"] = {
+                "qkv": kernel(d, 3 * d),
+                "out": kernel(d, d),
+                "up": kernel(d, 4 * d),
+                "down": kernel(4 * d, d),
+            }
+        return params
+
+    def logits(self, params, tokens):
+        x = params["embedding"][tokens] + params["position"][None]
+        seen = jnp.tril(jnp.ones((self.context, self.context), bool))[None, None]
+        for i in range(self.blocks):
+            p = params[f"block_{i}"]
+            qkv = (_norm(x) @ p["qkv"]["kernel"]).reshape(*x.shape[:2], 3, self.heads, -1)
+            q, k, v = jnp.moveaxis(qkv, 2, 0)
+            pairs = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
+            weights = jax.nn.softmax(jnp.where(seen, pairs, -1e9))
+            mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
+            x = x + mixed @ p["out"]["kernel"]
+            x = x + jax.nn.gelu(_norm(x) @ p["up"]["kernel"]) @ p["down"]["kernel"]
+        return _norm(x) @ params["head"]["kernel"]
+
+    def loss(self, params, batch):
+        logits = self.logits(params, batch[:, :-1])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:]).mean()
+
+    def sample(self, key):
+        first = jax.random.randint(key, (self.batch, 1), 0, len(self.data) - self.context - 1)
+        return self.data[first + jnp.arange(self.context + 1)[None]].astype(jnp.int32)
+
+    def evaluate(self, params):
+        return self.loss(params, self.test.astype(jnp.int32)) / jnp.log(2.0)
+
+
+def _norm(x):
+    return (x - x.mean(-1, keepdims=True)) / (x.std(-1, keepdims=True) + 1e-5)
+
+
+def fit(task, tx, params, key, steps):
+    """Params and state after so many steps, in one program."""
+
+    def step(carry, key):
+        params, state = carry
+        grads = jax.grad(task.loss)(params, task.sample(key))
+        updates, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    return lax.scan(step, (params, tx.init(params)), jax.random.split(key, steps))[0]
+
+
+def train_dense(task, steps):
+    """The trained networks, one for each seed, stacked."""
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        init, order = jax.random.split(key)
+        rate = optax.cosine_decay_schedule(task.rate, steps)
+        return fit(task, optax.adam(rate), task.init(init), order, steps)[0]
+
+    return run(jax.random.split(jax.random.key(0), SEEDS))
+
+
+def prune_gradually(task, dense, how, steps):
+    """The metric [levels, seeds] after pruning while training."""
+    ramp = functools.partial(jp.polynomial, begin=steps // 10, end=steps * 7 // 10)
+
+    def run(params, key, level):
+        rate = optax.cosine_decay_schedule(task.rate / 2, steps)
+        tx = jp.prune(
+            optax.adam(rate), sparsity=ramp(level), when=jp.every(max(steps // 20, 1)), **how
+        )
+        params, state = fit(task, tx, params, key, steps)
+        kept = [m.sum() for m in jax.tree.leaves(jp.get_masks(state))]
+        return task.evaluate(params), sum(kept)
+
+    keys = jax.random.split(jax.random.key(1), SEEDS)
+    if "allocate" in how:  # solved on the host
+        one = jax.jit(jax.vmap(run, (0, 0, None)), static_argnums=2)
+        found = [one(dense, keys, level) for level in LEVELS]
+        return np.array([value for value, _ in found]), np.array([kept for _, kept in found])
+    every = jax.jit(jax.vmap(jax.vmap(run, (0, 0, None)), (None, None, 0)))
+    return [np.asarray(x) for x in every(dense, keys, jnp.asarray(LEVELS))]
+
+
+def prune_at_once(task, dense, how, batches):
+    """The metric [levels, seeds] of the trained networks, pruned and not trained again."""
+    values = np.zeros((len(LEVELS), SEEDS))
+    kept = np.zeros((len(LEVELS), SEEDS), int)
+    evaluate = jax.jit(task.evaluate)
+    for seed in range(SEEDS):
+        params = jax.tree.map(lambda x: x[seed], dense)  # noqa: B023
+        for i, level in enumerate(LEVELS):
+            pruned, masks = jp.prune_params(
+                params, level, loss=task.loss, batches=batches, per_example=True, **how
+            )
+            values[i, seed] = evaluate(pruned)
+            kept[i, seed] = sum(int(m.sum()) for m in jax.tree.leaves(masks))
+    return values, kept
+
+
+def run(task, *, quick=False):
+    """Rows of the table of a task."""
+    steps = 40 if quick else task.steps
+    dense = train_dense(task, 2 * steps)
+    values = np.asarray(jax.jit(jax.vmap(task.evaluate))(dense))
+    rows = [{"method": "dense", "how": "", "metric": task.unit, "0.0": values.tolist()}]
+    batches = [task.sample(key) for key in jax.random.split(jax.random.key(2), 2 if quick else 16)]
+    for name, how in tqdm(methods(jax.random.key(3)).items()):
+        for kind, found in (
+            ("gradual", lambda how=how: prune_gradually(task, dense, how, steps)),
+            ("one-shot", lambda how=how: prune_at_once(task, dense, how, batches)),
+        ):
+            values, kept = found()
+            row = {"method": name, "how": kind, "metric": task.unit}
+            row |= {str(s): v.tolist() for s, v in zip(LEVELS, values, strict=True)}
+            rows.append(row | {"kept": kept[:, 0].tolist()})
+    return rows
+
+
+def shown(rows):
+    """Means and, in brackets, the range over seeds."""
+    for row in rows:
+        cells = {"method": row["method"], "how": row["how"]}
+        for level in ("0.0", *map(str, LEVELS)):
+            v = np.array(row.get(level, []))
+            cells[level] = f"{v.mean():.2f} ({v.min():.2f} to {v.max():.2f})" if v.size else ""
+        yield cells
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=("digits", "text"))
+    parser.add_argument("--quick", action="store_true", help="a smoke test")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/criteria.json"))
+    args = parser.parse_args()
+    tasks = {"digits": Digits, "text": Text}
+    results = {}
+    for name in [args.task] if args.task else tasks:
+        task = tasks[name]()
+        results[name] = run(task, quick=args.quick)
+        title = f"{name}: {task.unit}, mean of {SEEDS} seeds (lowest to highest)"
+        Console(width=180).print(table(title, list(shown(results[name]))))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(results, indent=1))
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()
