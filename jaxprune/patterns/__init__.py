@@ -2,8 +2,9 @@
 
 from jaxprune.patterns._block import Block as Block
 from jaxprune.patterns._channel import Channel as Channel
+from jaxprune.patterns._heads import Heads as Heads
 from jaxprune.patterns._nm import NM as NM
 from jaxprune.patterns._pattern import Pattern as Pattern
 from jaxprune.patterns._unstructured import Unstructured as Unstructured
 
-__all__ = ["NM", "Block", "Channel", "Pattern", "Unstructured"]
+__all__ = ["NM", "Block", "Channel", "Heads", "Pattern", "Unstructured"]
