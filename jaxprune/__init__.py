@@ -17,6 +17,7 @@ from jaxprune.oneshot import prune_params as prune_params
 from jaxprune.patterns import NM as NM
 from jaxprune.patterns import Block as Block
 from jaxprune.patterns import Channel as Channel
+from jaxprune.patterns import Heads as Heads
 from jaxprune.patterns import Unstructured as Unstructured
 from jaxprune.rules import Rule as Rule
 from jaxprune.schedules import constant as constant
@@ -36,6 +37,7 @@ __all__ = [
     "NM",
     "Block",
     "Channel",
+    "Heads",
     "Rule",
     "Unstructured",
     "__version__",

@@ -3,6 +3,27 @@
 from collections.abc import Sequence
 
 
+def check_kind(axis, where: str) -> int | tuple[int, ...]:
+    """An axis or several, of whichever leaf: an integer as it is, a list as a tuple.
+
+    Args:
+      axis: what was given.
+      where: what was given it, for the message.
+
+    Raises:
+      TypeError: it is no integer and no sequence that holds integers.
+
+    Example:
+      >>> from jaxprune import axes
+      >>> axes.check_kind([0, -1], "Channel")
+      (0, -1)
+    """
+    given = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    if not given or any(isinstance(a, bool) or not isinstance(a, int) for a in given):
+        raise TypeError(f"{where}: axis={axis!r} must be an integer or a tuple of integers.")
+    return axis if isinstance(axis, int) else given
+
+
 def normalize(axis: int, ndim: int, where: str) -> int:
     """`axis` counted from the front.
 

@@ -80,21 +80,35 @@ class Block:
         """The mean score of each block."""
         scores = source.scores(source.array)
         lengths, grid = self._lengths(scores.shape), self._grid(scores.shape)
-        edges = [g * b - n for n, b, g in zip(scores.shape, lengths, grid, strict=True)]
-        cut = [d for g, b in zip(grid, lengths, strict=True) for d in (g, b)]
-        number = None
-        if any(edges):
-            scores = jnp.pad(scores, [(0, edge) for edge in edges])
-            number = _sizes(scores.ndim, lengths, grid, edges)
-        inner = tuple(range(1, len(cut), 2))
-        return Source(_pool.mean(scores.reshape(cut), inner, number))
+        edges = self._edges(scores.shape)
+        number = _sizes(scores.ndim, lengths, grid, edges) if any(edges) else None
+        cut, inner = self._cut(scores)
+        return Source(_pool.mean(cut, inner, number))
 
-    def expand(self, mask, shape):
-        """Every weight of a block has the block's mask."""
-        lengths, grid = self._lengths(shape), self._grid(shape)
-        mask = jnp.expand_dims(mask.reshape(grid), tuple(range(1, 2 * len(grid), 2)))
+    def sums(self, values):
+        """The sum over each block."""
+        return _pool.total(*self._cut(values))
+
+    def _edges(self, shape):
+        """What the last blocks lack along every axis."""
+        lengths = self._lengths(shape)
+        return [-n % b for n, b in zip(shape, lengths, strict=True)]
+
+    def _cut(self, values):
+        """The values with two axes for each, of the grid and in a block, padded; and the latter."""
+        lengths, grid = self._lengths(values.shape), self._grid(values.shape)
+        edges = self._edges(values.shape)
+        if any(edges):
+            values = jnp.pad(values, [(0, edge) for edge in edges])
         cut = [d for g, b in zip(grid, lengths, strict=True) for d in (g, b)]
-        full = jnp.broadcast_to(mask, cut)
+        return values.reshape(cut), tuple(range(1, len(cut), 2))
+
+    def expand(self, values, shape):
+        """Every weight of a block has the block's value."""
+        lengths, grid = self._lengths(shape), self._grid(shape)
+        values = jnp.expand_dims(values.reshape(grid), tuple(range(1, 2 * len(grid), 2)))
+        cut = [d for g, b in zip(grid, lengths, strict=True) for d in (g, b)]
+        full = jnp.broadcast_to(values, cut)
         full = full.reshape([g * b for g, b in zip(grid, lengths, strict=True)])
         return lax.slice(full, [0] * len(shape), shape)
 

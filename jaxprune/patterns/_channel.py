@@ -14,8 +14,8 @@ from jaxprune.select._source import Source
 class Channel:
     """All weights at one index of an axis live or die together: filters, neurons, features.
 
-    A channel's score is the mean of its scores, so `score=jnp.square` ranks channels as their L2
-    norm does and the default magnitude as their L1 norm. Sparsity counts channels.
+    A channel's score is the mean of its scores, so the default `scores.magnitude` ranks channels
+    as their L1 norm does, and `scores.squared` as their L2 norm. Sparsity counts channels.
 
     Args:
       axis: the axis whose indices are the channels; -1 is the output of a Flax kernel. Several
@@ -37,20 +37,10 @@ class Channel:
     axis: int | tuple[int, ...] = -1
 
     def __post_init__(self):
-        axis = self.axis
-        if not isinstance(axis, int | tuple | list):
-            raise TypeError(f"Channel: axis={axis!r} must be an integer or a tuple of integers.")
-        if isinstance(axis, list):
-            object.__setattr__(self, "axis", tuple(axis))
-        if not self._axes or any(isinstance(a, bool) or not isinstance(a, int) for a in self._axes):
-            raise TypeError(f"Channel: axis={axis!r} must be an integer or a tuple of integers.")
-
-    @property
-    def _axes(self) -> tuple[int, ...]:
-        return (self.axis,) if isinstance(self.axis, int) else self.axis
+        object.__setattr__(self, "axis", axes.check_kind(self.axis, "Channel"))
 
     def _kept(self, shape):
-        return sorted(axis % len(shape) for axis in self._axes)
+        return sorted(self.view(shape)[1])
 
     def check(self, shape, path):
         """The axes must exist."""
@@ -64,19 +54,30 @@ class Channel:
 
     def units(self, source: Source) -> Source:
         """The mean score of each channel."""
-        if source.size == 0:
-            return Source(jnp.zeros((0,)))
-        kept = self._kept(source.shape)
-        rest = tuple(axis for axis in range(len(source.shape)) if axis not in kept)
-        return Source(_pool.mean(source.scores(source.array), rest))
+        return Source(self._pooled(source.scores(source.array), _pool.mean))
 
-    def expand(self, mask, shape):
-        """Every weight of a channel has the channel's mask."""
+    def sums(self, values):
+        """The sum over each channel."""
+        return self._pooled(values, _pool.total)
+
+    def _pooled(self, values, pool):
+        if values.size == 0:
+            return jnp.zeros((0,))
+        kept = self._kept(values.shape)
+        return pool(values, tuple(axis for axis in range(values.ndim) if axis not in kept))
+
+    def expand(self, values, shape):
+        """Every weight of a channel has the channel's value."""
         if 0 in shape:
-            return jnp.zeros(shape, bool)
+            return jnp.zeros(shape, values.dtype)
         kept = self._kept(shape)
         view = [n if axis in kept else 1 for axis, n in enumerate(shape)]
-        return jnp.broadcast_to(mask.reshape(view), shape)
+        return jnp.broadcast_to(values.reshape(view), shape)
+
+    def view(self, shape):
+        """The leaf as it is, of which channels are the indices of the axes."""
+        named = (self.axis,) if isinstance(self.axis, int) else self.axis
+        return shape, tuple(axis % len(shape) for axis in named)
 
     def first_units(self, shape):
         """None: scores alone decide."""

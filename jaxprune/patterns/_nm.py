@@ -72,9 +72,13 @@ class NM:
         unit = (self.axis % len(source.shape), self.m)
         return dataclasses.replace(source, member=member, unit=unit)
 
-    def expand(self, mask, shape):
-        """The mask itself."""
-        return mask.reshape(shape)
+    def sums(self, values):
+        """The values themselves."""
+        return values
+
+    def expand(self, values, shape):
+        """The values themselves."""
+        return values.reshape(shape)
 
     def first_units(self, shape):
         """The n highest of each group rank before the others."""

@@ -23,8 +23,8 @@ def mean(scores, axes, number=None):
     Args:
       scores: float array. A NaN makes its mean NaN, which ranks lowest.
       axes: which axes to reduce, ascending.
-      number: how many scores each unit has, float32, broadcastable to the result, where the others
-        are padding of 0; None: all.
+      number: what to divide their sum by, float32, broadcastable to the result: where some are
+        padding of 0, how many there are without it. None: how many there are.
     """
     scores = scores.astype(jnp.float32)
     low, high = _extremes(scores, axes)
@@ -40,6 +40,11 @@ def mean(scores, axes, number=None):
         number = float(math.prod(scores.shape[axis] for axis in axes))
     average = total / number * _power(-first) * _power(-second)
     return jnp.where(jnp.isfinite(largest), average, largest)
+
+
+def total(scores, axes):
+    """The sum of `scores` along `axes`, in float32, as the mean is made."""
+    return mean(scores, axes, 1.0)
 
 
 def _sum(integers, axes):

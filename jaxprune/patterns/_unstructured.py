@@ -32,9 +32,13 @@ class Unstructured:
         """The scores themselves."""
         return source
 
-    def expand(self, mask, shape):
-        """The mask itself."""
-        return mask.reshape(shape)
+    def sums(self, values):
+        """The values themselves."""
+        return values
+
+    def expand(self, values, shape):
+        """The values themselves."""
+        return values.reshape(shape)
 
     def first_units(self, shape):
         """None: scores alone decide."""

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from jaxprune import NM, Block, Channel, Unstructured
+from jaxprune import NM, Block, Channel, Heads, Unstructured
 
 
 def unit_ids(pattern, shape):
@@ -23,6 +23,11 @@ def unit_ids(pattern, shape):
                 unit = tuple(
                     place[axis] for axis in sorted(a % len(shape) for a in np.atleast_1d(axes))
                 )
+            case Heads(num_heads=heads, axis=axes, parts=parts):
+                named = [a % len(shape) for a in np.atleast_1d(axes)]
+                part = shape[named[-1]] // parts  # of it a head has a slice
+                head = place[named[-1]] % part // (part // heads)
+                unit = tuple(head if a == named[-1] else place[a] for a in sorted(named))
         ids[place] = numbers.setdefault(unit, len(numbers))
     order = {old: new for new, (_, old) in enumerate(sorted(numbers.items()))}
     return np.vectorize(order.get, otypes=[int])(ids)
@@ -32,6 +37,12 @@ def unit_scores(ids, w):
     """The mean |w| of each unit; NaN where one of its weights is."""
     w = np.abs(np.asarray(w, np.float64))
     return np.array([w[ids == unit].mean() for unit in range(ids.max(initial=-1) + 1)])
+
+
+def unit_sums(ids, values):
+    """The sum of the values of each unit."""
+    values = np.asarray(values, np.float64)
+    return np.array([values[ids == unit].sum() for unit in range(ids.max(initial=-1) + 1)])
 
 
 def first_of_groups(pattern, w):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pattern_oracle import expected, unit_ids
+from pattern_oracle import expected, unit_ids, unit_sums
 
-from jaxprune import NM, Block, Channel, Rule, Unstructured, masks
+from jaxprune import NM, Block, Channel, Heads, Rule, Unstructured, masks
 
 # (pattern, shape of a leaf, its units, the sparsity from which the pattern holds)
 CASES = {
@@ -20,8 +20,11 @@ CASES = {
     "block axes (2, 0)": (Block((2, 3), axes=(2, 0)), (4, 2, 3), 8, 0.0),
     "channel": (Channel(), (4, 7), 7, 0.0),
     "channel axes (0, -1)": (Channel((-1, 0)), (3, 4, 5), 15, 0.0),
+    "heads": (Heads(3, axis=-1), (4, 6), 3, 0.0),
+    "heads with an axis": (Heads(3, axis=-2), (4, 3, 2), 3, 0.0),
+    "heads of a fused qkv stack": (Heads(2, axis=(0, -1), parts=3), (3, 2, 12), 6, 0.0),
 }
-FEW = ["unstructured", "2:4", "block", "channel"]
+FEW = ["unstructured", "2:4", "block", "channel", "heads"]
 every_case = pytest.mark.parametrize("name", CASES)
 a_few = pytest.mark.parametrize("name", FEW)
 seeds = st.integers(0, 2**32 - 1)
@@ -45,6 +48,17 @@ def test_units_are_counted(name):
     pattern, shape, units, _ = CASES[name]
     assert pattern.num_units(shape) == units
     assert unit_ids(pattern, shape).max() + 1 == units
+
+
+@every_case
+def test_sums_and_values_of_units(name):
+    pattern, shape, units, _ = CASES[name]
+    ids, values = unit_ids(pattern, shape), integers(0, shape)
+    sums = pattern.sums(jnp.asarray(values))
+    np.testing.assert_array_equal(np.ravel(sums), unit_sums(ids, values))
+    np.testing.assert_array_equal(pattern.expand(sums, shape), unit_sums(ids, values)[ids])
+    numbers = np.arange(units, dtype=np.float32) + 0.5
+    np.testing.assert_array_equal(pattern.expand(jnp.asarray(numbers), shape), numbers[ids])
 
 
 @every_case

@@ -22,6 +22,7 @@ HOW = {
     "nm": {"pattern": jp.NM(2, 4)},
     "block": {"pattern": jp.Block((4, 4)), "scope": "global"},
     "channel": {"pattern": jp.Channel()},
+    "heads": {"pattern": jp.Heads(2, axis=-1, parts=2)},
 }
 LAYOUTS = {  # axes of the mesh, and how matrices and their stacks are cut
     "1 device": ({"x": 1}, P("x", None)),
