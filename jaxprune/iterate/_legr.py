@@ -83,9 +83,9 @@ def legr(
     to k. It takes the place of the oldest. The best of all candidates is returned, so that the
     fitness is at least that of the plain norm.
 
-    What is compiled serves all candidates. They depend on `key` and on what `fitness`
-    gave, on nothing else; where several processes run the search, `fitness` must give all of them
-    the same number.
+    What is compiled for the first candidate serves all. Candidates depend on the arguments and on
+    what `fitness` gave, on nothing else; where several processes run the search, `fitness` must
+    give all of them the same number.
 
     Args:
       fitness: `fitness(masks) -> number`, higher is better: for example minus the validation loss
