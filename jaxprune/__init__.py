@@ -2,6 +2,7 @@
 
 from jaxprune import allocate as allocate
 from jaxprune import analysis as analysis
+from jaxprune import iterate as iterate
 from jaxprune import masks as masks
 from jaxprune import patterns as patterns
 from jaxprune import recipes as recipes
@@ -49,6 +50,7 @@ __all__ = [
     "every",
     "exponential",
     "get_masks",
+    "iterate",
     "keep",
     "linear",
     "masks",

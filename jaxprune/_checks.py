@@ -4,6 +4,7 @@ import math
 import operator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -66,3 +67,17 @@ def check_step(value, name: str, *, minimum: int = 0) -> int:
     if number < minimum:
         raise ValueError(f"{name}={number} must be at least {minimum}.")
     return number
+
+
+def check_key(key):
+    """A PRNG key, typed or raw."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if (not typed and dtype != jnp.uint32) or len(shape) != (0 if typed else 1):
+        raise TypeError(f"key={key!r} is not a PRNG key; pass jax.random.key(seed).")
+
+
+def key_data(key) -> np.ndarray:
+    """The uint32 words of a PRNG key, typed or raw."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(key) if typed else key)

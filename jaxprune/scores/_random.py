@@ -6,9 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxprune._checks import is_traced
+from jaxprune._checks import check_key, is_traced, key_data
 from jaxprune.scores._criterion import Criterion
 
 
@@ -25,10 +24,8 @@ class _Random:
     def _identity(self):
         if is_traced(self.key):
             return id(self)
-        typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
         with jax.ensure_compile_time_eval():  # also while some program is being traced
-            bits = jax.random.key_data(self.key) if typed else self.key
-            return str(self.key.dtype), np.asarray(bits).tobytes()
+            return str(self.key.dtype), key_data(self.key).tobytes()
 
     def __eq__(self, other):
         return isinstance(other, _Random) and self._identity() == other._identity()
