@@ -142,6 +142,7 @@ def sensitivity(
     pattern=Unstructured(),  # noqa: B008
     rules=(),
     grads=None,
+    memory=None,
     progress=False,
 ) -> Sensitivity:
     """What pruning costs, leaf by leaf: each is pruned alone, at each sparsity, all others dense.
@@ -161,7 +162,7 @@ def sensitivity(
         a time, and values are means over batches, each with the same weight. Every new shape of
         a batch compiles anew.
       sparsities: the grid, ascending, 0 <= s < 1.
-      score, pattern, grads: as in `masks.make`.
+      score, pattern, grads, memory: as in `masks.make`.
       rules: `Rule`s by path: which leaves are prunable, their patterns and criteria. Sparsities
         and bounds in them do not count here: the grid says how far each leaf is pruned.
       progress: whether to show a bar on stderr, by tqdm.
@@ -203,7 +204,15 @@ def sensitivity(
     paths: list[str] = []
     levels, kept = None, []
     for sparsity in grid:
-        made = make(params, sparsity, score=score, pattern=pattern, rules=rules, grads=grads)
+        made = make(
+            params,
+            sparsity,
+            score=score,
+            pattern=pattern,
+            rules=rules,
+            grads=grads,
+            memory=memory,
+        )
         paths = [path for path, mask in flatten_masks(made).items() if mask is not None]
         masks = jax.tree.leaves(made)
         levels = _raised(levels, masks, np.min_scalar_type(len(grid)))

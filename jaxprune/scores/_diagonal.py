@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from jaxprune.scores._random import check_key
+from jaxprune._checks import check_key
 
 
 def _product(loss, params, tangent):

@@ -34,14 +34,6 @@ class _Random:
         return hash(self._identity())
 
 
-def check_key(key):
-    """Raises unless `key` is one PRNG key, typed or raw."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if (not typed and dtype != jnp.uint32) or len(shape) != (0 if typed else 1):
-        raise TypeError(f"key={key!r} is not a PRNG key; pass jax.random.key(seed).")
-
-
 def random(key: jax.Array) -> Criterion:
     """The criterion that ranks weights at random.
 
