@@ -42,8 +42,8 @@ class Flops:
       activations: multiply-adds of products in which no leaf takes part, such as attention scores.
         No mask makes them fewer.
       partial: names of operations that are not counted in full: "while", of which one pass is
-        counted, and kernels that cannot be read. With any, all figures are lower bounds, unless a
-        loop makes no pass.
+        counted, and solvers and kernels whose products cannot be read. With any, figures are lower
+        bounds, except where a loop makes no pass.
       masked: whether masks were given.
     """
 

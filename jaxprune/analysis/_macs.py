@@ -44,8 +44,9 @@ def macs(function, params, *args) -> dict[str, int]:
 
     What a product is: matrix products and convolutions alone; not `jnp.sum(w * x)`, an FFT or a
     solver. A position in the padding is a position. In a transposed convolution each element of
-    the input meets each tap once, and the zeros between them cost nothing. `cond` counts its
-    largest branch and `while` one pass. A product counts also where its result is not used.
+    the input meets each tap once, along the axes that have a stride, and the zeros between them
+    cost nothing. `cond` counts its largest branch and `while` one pass. A product counts also
+    where its result is not used.
 
     Example:
       >>> import jax

@@ -11,15 +11,16 @@ from jaxprune.analysis import _origins
 from jaxprune.analysis._origins import Kind, Origin, shape_of, size_of
 
 MOVES = frozenset(
-    "all_gather bitcast_convert_type broadcast_in_dim broadcast_to concatenate copy dynamic_slice "
-    "dynamic_update_slice expand_dims gather get pad reshape rev scatter scatter-add slice split "
-    "squeeze stack tile transpose unstack".split()
+    {"all_gather", "bitcast_convert_type", "broadcast_in_dim", "broadcast_to", "concatenate"}
+    | {"dynamic_slice", "dynamic_update_slice", "expand_dims", "gather", "get", "pad", "reshape"}
+    | {"scatter", "scatter-add", "slice", "split", "squeeze", "stack", "tile", "transpose"}
+    | {"unstack"}
 )
 """Operations that put elements elsewhere and leave them what they are."""
 
 OPAQUE = frozenset(
-    "call_exported dot_product_attention_fwd_wrapper ffi_call io_callback pure_callback scaled_dot "
-    "scaled_matmul_wrapper symmetric_product".split()
+    {"call_exported", "dot_product_attention_fwd_wrapper", "ffi_call", "io_callback"}
+    | {"pure_callback", "scaled_dot", "scaled_matmul_wrapper", "symmetric_product"}
 )
 """Operations that may hold products that cannot be read off the program."""
 

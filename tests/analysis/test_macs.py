@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 from jax import lax
+from jax.experimental import pallas
 
 from jaxprune.analysis import flops, macs
 
@@ -64,6 +65,16 @@ def test_groups_of_rows_meet_a_matrix_each():
         return lax.ragged_dot(x, w, sizes)
 
     assert macs(function, f32(3, 4, 6), X, ints(3)) == {"": DENSE}
+
+
+def test_groups_along_the_sum_are_one_product():
+    """As in the gradient of experts: each row is in one group."""
+    numbers = lax.RaggedDotDimensionNumbers((((0,), (0,)), ((), ())), [0], [])
+
+    def function(w, x, sizes):
+        return lax.ragged_dot_general(x, w, sizes, numbers)
+
+    assert macs(function, f32(5, 6), X, ints(3)) == {"": DENSE}
 
 
 # --- convolutions
@@ -142,6 +153,29 @@ def test_convolution_that_spreads_and_strides(spread, stride, padding):
     assert got == {"kernel": 2 * 3 * 8 * meetings}
 
 
+CONVOLVED = {
+    "grouped": lambda w, x: lax.conv_general_dilated(
+        x,
+        w[:, :, :2],
+        (2, 1),
+        "VALID",
+        rhs_dilation=(1, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=2,
+    ),
+    "transposed": lambda w, x: lax.conv_transpose(x, w, (2, 3), "VALID"),
+    "transposed and dilated": lambda w, x: lax.conv_transpose(x, w, (2, 3), "VALID", (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLVED)
+def test_the_compiler_counts_the_same(name):
+    """It leaves padding out, of which there is none here, but along axes that are spread."""
+    w, x = f32(3, 2, 4, 8), f32(2, 9, 12, 4)
+    expected = jax.jit(CONVOLVED[name]).lower(w, x).cost_analysis()["flops"]
+    assert 2 * macs(CONVOLVED[name], w, x)[""] == expected
+
+
 # --- a leaf stays a leaf
 
 
@@ -153,7 +187,10 @@ KEPT = {
     "reversed": lambda w: w[::-1],
     "stacked": lambda w: jnp.stack([w, w])[0],
     "looked up by constants": lambda w: w[jnp.array([3, 2, 1, 0])],
+    "split": lambda w: jnp.concatenate(jnp.split(w, 2)),
+    "tiled": lambda w: jnp.tile(w[:2], (2, 1)),
     "written": lambda w: jnp.zeros((4, 6)).at[:4].set(w),
+    "scattered": lambda w: jnp.zeros((4, 6)).at[jnp.array([3, 2, 1, 0])].set(w),
     "scaled": lambda w: w * 2 + 1,
     "standardized": lambda w: (w - w.mean(0, keepdims=True)) / (w.std(0, keepdims=True) + 1e-6),
     "quantised": lambda w: jnp.round(w / jnp.abs(w).max()) * jnp.abs(w).max(),
@@ -177,6 +214,28 @@ def test_what_is_done_to_a_leaf(name):
 
     expected = DENSE + (2 * 4 * 6 if name == "spectral norm" else 0)
     assert macs(function, {"kernel": W}, X) == {"kernel": expected}
+
+
+def test_what_is_beside_a_leaf_counts_with_it():
+    def function(w, x):
+        return x @ jnp.concatenate([w, w.mean(1, keepdims=True), jnp.zeros((4, 2))], axis=1)
+
+    assert macs(function, W, X) == {"": 5 * 4 * 9}
+
+
+def test_a_leaf_goes_beside_data_and_not_into_it():
+    def function(w, x):
+        w, x = lax.optimization_barrier((w, x))
+        return x @ w
+
+    assert macs(function, f32(4, 4), f32(4, 4)) == {"": 4 * 4 * 4}
+
+
+def test_a_leaf_that_is_written_where_data_says():
+    def function(w, x, rows):
+        return x @ jnp.zeros((4, 6)).at[rows].set(w)
+
+    assert macs(function, W, X, ints(4)) == {"": DENSE}
 
 
 def test_a_sum_or_a_product_of_leaves_is_no_leaf():
@@ -273,13 +332,26 @@ def test_experts_that_data_chooses(lookup):
 
 def test_one_hot_lookup_is_a_product():
     def function(params, tokens):
-        return jax.nn.one_hot(tokens, 100) @ params["embedding"] @ params["kernel"]
+        x = jax.nn.one_hot(tokens, 100) @ params["embedding"]
+        return (x + params["position"]) @ params["kernel"]
 
-    params = {"embedding": f32(100, 8), "kernel": f32(8, 3)}
+    params = {"embedding": f32(100, 8), "kernel": f32(8, 3), "position": f32(5, 8)}
     assert macs(function, params, ints(5)) == {
         "embedding": 5 * 100 * 8,
         "kernel": 5 * 8 * 3,
+        "position": 0,
     }
+
+
+def test_positions_that_padding_shifts_are_data():
+    def function(params, x, padding):
+        x = x + params["position"][jnp.cumsum(~padding) - 1]
+        return (
+            params["position"][jnp.cumsum(~padding) - 1] @ params["kernel"] + x @ params["kernel"]
+        )
+
+    params = {"kernel": W, "position": f32(5, 4)}
+    assert macs(function, params, X, bools(5)) == {"kernel": 2 * DENSE, "position": 0}
 
 
 # --- several leaves in one product
@@ -328,6 +400,29 @@ def test_shares_are_whole_and_add_up():
     assert got == {"0": 2, "1": 2, "2": 1}
 
 
+def test_leaves_are_as_large_as_what_is_used_of_them():
+    """A gate shares with the part of a table that it meets, also in a loop and from one."""
+    half = {"gate": DENSE // 2, "table": DENSE // 2}
+
+    def sliced(p, x):
+        return x @ (p["table"][1, :4, :6] * p["gate"])
+
+    assert macs(sliced, {"gate": W, "table": f32(3, 7, 8)}, X) == half
+
+    def scanned(p, x):
+        return lax.scan(lambda c, w: (c, x @ (w * p["gate"])), 0, p["table"])
+
+    got = macs(scanned, {"gate": W, "table": f32(3, 4, 6)}, X)
+    assert got == {path: 3 * n for path, n in half.items()}
+
+    def stacked(p, x):
+        scaled = lax.scan(lambda c, w: (c, w * 2), 0, p["table"])[1]
+        return jnp.einsum("bi,lio->lbo", x, scaled * p["gate"])
+
+    got = macs(stacked, {"gate": f32(3, 4, 6), "table": f32(3, 4, 6)}, X)
+    assert got == {path: 3 * n for path, n in half.items()}
+
+
 def test_weight_norm_counts_for_the_direction():
     def function(params, x):
         v = params["v"]
@@ -359,6 +454,16 @@ def test_learned_queries():
         "q": first * 16 // 28,
     }
     assert report.activations == 2 * 3 * 4 * 5
+
+
+def test_a_bias_on_a_product_of_leaves_takes_no_part():
+    def function(params):
+        return (params["latent"] @ params["q"] + params["bias"]) @ params["out"]
+
+    params = {"latent": f32(4), "q": f32(4, 4), "bias": f32(4), "out": f32(4, 3)}
+    got = macs(function, params)
+    assert (got["bias"], got["out"]) == (0, 4 * 3)
+    assert got["latent"] + got["q"] == 4 * 4
 
 
 # --- loops, branches and transforms
@@ -517,6 +622,22 @@ def test_what_cannot_be_read_is_named():
 
     report = flops(function, W, X)
     assert (report.total, report.partial) == (DENSE, ("pure_callback",))
+
+
+def test_kernels_that_hide_products_are_named():
+    def kernel(x, w, out):
+        out[...] = x[...] @ w[...]
+
+    def function(w, x):
+        return pallas.pallas_call(kernel, out_shape=f32(5, 6))(x, w)
+
+    report = flops(function, W, X)
+    assert (report.total, report.partial) == (0, ("pallas_call",))
+
+
+def test_a_solver_is_no_product_and_is_named():
+    report = flops(jnp.linalg.solve, f32(4, 4), f32(4))
+    assert (report.macs, report.partial) == (0, ("custom_linear_solve",))
 
 
 # --- networks
