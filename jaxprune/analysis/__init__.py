@@ -1,5 +1,8 @@
-"""What would be pruned, what it would cost, and what is sparse."""
+"""What would be pruned, what is sparse, what a call costs, and what a metric makes of it."""
 
+from jaxprune.analysis._flops import Flops as Flops
+from jaxprune.analysis._flops import flops as flops
+from jaxprune.analysis._macs import macs as macs
 from jaxprune.analysis._plan import Plan as Plan
 from jaxprune.analysis._plan import plan as plan
 from jaxprune.analysis._sensitivity import Sensitivity as Sensitivity
@@ -7,4 +10,14 @@ from jaxprune.analysis._sensitivity import sensitivity as sensitivity
 from jaxprune.analysis._summary import Summary as Summary
 from jaxprune.analysis._summary import summary as summary
 
-__all__ = ["Plan", "Sensitivity", "Summary", "plan", "sensitivity", "summary"]
+__all__ = [
+    "Flops",
+    "Plan",
+    "Sensitivity",
+    "Summary",
+    "flops",
+    "macs",
+    "plan",
+    "sensitivity",
+    "summary",
+]
