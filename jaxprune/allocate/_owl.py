@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxprune.allocate._solve import Leaf, check, fraction, solve
+from jaxprune.allocate._solve import Leaf, check, cut, fraction, reach, solve
 
 
 def outlier_share(scores, multiple: float = 5.0) -> float:
@@ -54,18 +54,19 @@ def owl(
 ) -> Callable[[Mapping[str, Leaf], float], dict[str, int]]:
     """An allocation that is denser where more scores are outliers (OWL).
 
-        density_i = c + 2 * lam * (D_i - min(D)) / (max(D) - min(D))
+        density_i = clip(c + 2 * lam * (D_i - min(D)) / (max(D) - min(D)),
+                         1 - sparsity - lam, 1 - sparsity + lam)
 
     with c such that all leaves together keep exactly round(sum_i units_i * (1 - sparsity)). For
-    leaves of equal size that is the formula of the paper, s_i = 1 - (d_i - mean(d) + 1 - s) of the
-    scaled d. For others the paper's mean over leaves would miss the total; here the mean that
-    counts is over units. Leaves that c would fill are dense, and the others share the rest.
+    leaves of equal size that is the paper's s_i = 1 - (d_i - mean(d) + 1 - s), with d the scaled D,
+    wherever that stays within lam of s. For others its mean over leaves would miss the total; the
+    mean that counts here is over units. Leaves that would be more than full are dense.
 
     Args:
       outliers: path -> D, the share of outliers among the scores of the leaf, in [0, 1]: see
         `outlier_share`. Paths that are not asked for count for nothing, also not for min and max.
-      lam: how far sparsities spread: they lie in a range of 2 * lam around the target, 0 <= lam <=
-        0.5. Bounds, and rounding to whole units, can widen it.
+      lam: how far the sparsity of a leaf may be from the target, 0 <= lam <= 0.5, but for whole
+        units. Where bounds leave no such way to the total, no leaf is held to it.
 
     Returns:
       An allocation: (leaves, sparsity) -> {path: units kept}, for `allocate=`. Fractions are made
@@ -94,12 +95,27 @@ def owl(
     def allocation(leaves: Mapping[str, Leaf], sparsity: float) -> dict[str, int]:
         leaves, sparsity = check(leaves, sparsity)
         asked = {path: _of(shares, path) for path, leaf in leaves.items() if leaf.units}
-        low, high = min(asked.values(), default=0), max(asked.values(), default=0)
-        scale = 2 * spread / (high - low) if high > low else Fraction(0)
-        shift = {path: scale * (share - low) for path, share in asked.items()}
-        return solve(leaves, sparsity, dict.fromkeys(asked, Fraction(1)), shift)
+        least, most = min(asked.values(), default=0), max(asked.values(), default=0)
+        scale = 2 * spread / (most - least) if most > least else Fraction(0)
+        shift = {path: scale * (share - least) for path, share in asked.items()}
+        near = _near(leaves, 1 - fraction(sparsity, "sparsity"), spread)
+        target = reach(leaves, sparsity)
+        low, high = (sum(leaf[i] for leaf in near.values()) for i in (2, 3))
+        bounded = near if low <= target <= high else leaves
+        return solve(bounded, sparsity, dict.fromkeys(asked, Fraction(1)), shift)
 
     return allocation
+
+
+def _near(leaves, density, spread):
+    """The leaves with bounds, in fractions of units, that hold them near a density."""
+    return {
+        path: leaf._replace(
+            min_keep=cut(leaf.units * (density - spread), leaf),
+            max_keep=cut(leaf.units * (density + spread), leaf),
+        )
+        for path, leaf in leaves.items()
+    }
 
 
 def _share(path, value):

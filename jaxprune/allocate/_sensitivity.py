@@ -43,7 +43,7 @@ def from_sensitivity(
       ... }
       >>> allocation = allocate.from_sensitivity(losses)
       >>> allocation(leaves, 0.25), allocation(leaves, 0.6)
-      ({'a': 50, 'b': 100}, {'a': 10, 'b': 70})
+      ({'a': 50, 'b': 100}, {'a': 30, 'b': 50})
 
     References:
       Han et al. 2015, Learning both weights and connections, arXiv 1506.02626, whose thresholds are

@@ -108,7 +108,7 @@ def solve(
     dense, and the others share what is left.
 
     Args:
-      leaves: from `check`.
+      leaves: from `check`; bounds may be made fractions.
       sparsity: from `check`.
       raw: a positive density, up to a common factor, for each path with units.
       shift: a density to add, where it is not 0.
@@ -131,7 +131,7 @@ def solve(
         exact[path] = cut(eps * slope + offset, leaves[path])
     kept = {path: math.floor(x) for path, x in exact.items()}
     missing = target - sum(kept.values())
-    # A cut leaf is whole, and fewer are missing than leaves are not: no leaf passes its bound.
+    # A leaf at a whole bound is whole, and fewer are missing than leaves are not: none passes it.
     for path in sorted(kept, key=lambda path: kept[path] - exact[path])[:missing]:
         kept[path] += 1
     return kept
