@@ -7,9 +7,10 @@ import math
 import operator
 from collections.abc import Mapping
 from fractions import Fraction
+from types import MappingProxyType
 from typing import NamedTuple
 
-from jaxprune._checks import check_sparsity, is_traced
+from jaxprune._checks import check_sparsity, decimal, is_traced
 
 
 class Leaf(NamedTuple):
@@ -72,19 +73,45 @@ def cut(count, leaf):
     return min(max(count, leaf.min_keep), leaf.max_keep)
 
 
-def solve(leaves: Mapping[str, Leaf], sparsity: float, raw: Mapping[str, Fraction]):
-    """Units kept per path: in proportion to `raw` densities, within bounds, exact in total.
+def fraction(value, name: str) -> Fraction:
+    """A finite number as the fraction that is written: 0.1 is 1/10."""
+    try:
+        return Fraction(str(decimal(value)))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}={value!r} is not a finite number; give a float.") from error
 
-        x_i = clip(eps * raw_i * units_i, min_keep_i, max_keep_i), with eps from
+
+def reach(leaves: Mapping[str, Leaf], sparsity: float) -> int:
+    """How many units all leaves keep, round(sum_i units_i * (1 - sparsity)).
+
+    Raises:
+      ValueError: the bounds do not allow it.
+    """
+    total = sum(leaf.units for leaf in leaves.values())
+    target = round(total * (1 - sparsity))
+    _check_reach(leaves, sparsity, target, total)
+    return target
+
+
+def solve(
+    leaves: Mapping[str, Leaf],
+    sparsity: float,
+    raw: Mapping[str, Fraction],
+    shift: Mapping[str, Fraction] = MappingProxyType({}),
+) -> dict[str, int]:
+    """Units kept per path: densities on a common scale, within bounds, exact in total.
+
+        x_i = clip((eps * raw_i + shift_i) * units_i, min_keep_i, max_keep_i), with eps from
         sum_i x_i = round(sum_i units_i * (1 - sparsity))
 
     made whole by largest remainder, ties to the earlier leaf. Leaves that eps fills are thereby
     dense, and the others share what is left.
 
     Args:
-      leaves: from `check`.
+      leaves: from `check`; bounds may be made fractions.
       sparsity: from `check`.
       raw: a positive density, up to a common factor, for each path with units.
+      shift: a density to add, where it is not 0.
 
     Returns:
       A dict of ints.
@@ -92,32 +119,37 @@ def solve(leaves: Mapping[str, Leaf], sparsity: float, raw: Mapping[str, Fractio
     Raises:
       ValueError: the bounds do not allow the sparsity.
     """
-    total = sum(leaf.units for leaf in leaves.values())
-    target = round(total * (1 - sparsity))
-    _check_reach(leaves, sparsity, target, total)
-    slopes = {path: raw[path] * leaf.units for path, leaf in leaves.items() if leaf.units}
-    eps = _scale(leaves, slopes, target)
-    exact = {path: cut(eps * slopes.get(path, 0), leaf) for path, leaf in leaves.items()}
+    target = reach(leaves, sparsity)
+    lines = {
+        path: (raw[path] * leaf.units, shift.get(path, 0) * leaf.units)
+        for path, leaf in leaves.items()
+        if leaf.units
+    }
+    eps = _scale(leaves, lines, target)
+    exact = dict.fromkeys(leaves, Fraction(0))
+    for path, (slope, offset) in lines.items():
+        exact[path] = cut(eps * slope + offset, leaves[path])
     kept = {path: math.floor(x) for path, x in exact.items()}
     missing = target - sum(kept.values())
-    # A cut leaf is whole, and fewer are missing than leaves are not: no leaf passes its bound.
+    # A leaf at a whole bound is whole, and fewer are missing than leaves are not: none passes it.
     for path in sorted(kept, key=lambda path: kept[path] - exact[path])[:missing]:
         kept[path] += 1
     return kept
 
 
-def _scale(leaves, slopes, target):
+def _scale(leaves, lines, target):
     """The eps at which the leaves keep `target`: a sweep over where they leave their bounds."""
     turns = []
-    for path, slope in slopes.items():
+    for path, (slope, offset) in lines.items():
         _, _, low, high = leaves[path]
-        turns += [(low / slope, slope, -low), (high / slope, -slope, high)]
-    eps, slope, fixed = Fraction(0), Fraction(0), sum(leaf.min_keep for leaf in leaves.values())
+        turns.append(((low - offset) / slope, slope, offset - low))
+        turns.append(((high - offset) / slope, -slope, high - offset))
+    slope, fixed = Fraction(0), Fraction(sum(leaf.min_keep for leaf in leaves.values()))
     for turn, more, constant in sorted(turns):
         if slope * turn + fixed >= target:
-            break
-        eps, slope, fixed = turn, slope + more, fixed + constant
-    return (target - fixed) / slope if slope else eps
+            return (target - fixed) / slope if slope else turn
+        slope, fixed = slope + more, fixed + constant
+    return Fraction(0)  # no leaf has units
 
 
 def _check_reach(leaves, sparsity, target, total):

@@ -11,10 +11,14 @@ from jaxprune.scores._diagonal import hutchinson as hutchinson
 from jaxprune.scores._geometric_median import geometric_median as geometric_median
 from jaxprune.scores._given import given as given
 from jaxprune.scores._grasp import grasp as grasp
+from jaxprune.scores._lamp import lamp as lamp
 from jaxprune.scores._magnitude import magnitude as magnitude
 from jaxprune.scores._movement import movement as movement
 from jaxprune.scores._movement import soft_movement as soft_movement
 from jaxprune.scores._norm_scale import norm_scale as norm_scale
+from jaxprune.scores._normalized import l1_norm as l1_norm
+from jaxprune.scores._normalized import l2_norm as l2_norm
+from jaxprune.scores._normalized import normalized as normalized
 from jaxprune.scores._obd import obd as obd
 from jaxprune.scores._obs import obs as obs
 from jaxprune.scores._random import random as random
@@ -36,10 +40,14 @@ __all__ = [
     "given",
     "grasp",
     "hutchinson",
+    "l1_norm",
+    "l2_norm",
+    "lamp",
     "magnitude",
     "mean_activation",
     "movement",
     "norm_scale",
+    "normalized",
     "obd",
     "obs",
     "random",

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from allocate_cases import by_outliers, by_scan
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from jaxprune.allocate import Leaf, erdos_renyi, erdos_renyi_kernel, uniform
 
 SCALED = [erdos_renyi, erdos_renyi_kernel]
 ALL = [uniform, *SCALED]
+EXACT = [*SCALED, by_outliers, by_scan]  # their total is exact also without bounds
 
 
 def weights(*shapes):
@@ -163,7 +165,7 @@ def test_overfull_leaves_are_dense_and_the_rest_shares_eps(allocation, shapes, s
         assert density[path] < 1 or kept[path] == leaf.units
 
 
-@pytest.mark.parametrize("allocation", SCALED)
+@pytest.mark.parametrize("allocation", EXACT)
 @given(bounded())
 def test_totals_are_exact_within_bounds(allocation, case):
     leaves, sparsity = case
@@ -216,7 +218,7 @@ def test_unclipped_densities_follow_the_raw_ones(allocation, case):
     assert least < most
 
 
-@pytest.mark.parametrize("allocation", ALL)
+@pytest.mark.parametrize("allocation", [uniform, *EXACT])
 @given(st.integers(1, 50), st.integers(1, 50), sparsities)
 def test_one_leaf_gets_the_total(allocation, rows, columns, sparsity):
     leaves = weights((rows, columns))
@@ -226,7 +228,7 @@ def test_one_leaf_gets_the_total(allocation, rows, columns, sparsity):
 # --- sizes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("allocation", ALL)
+@pytest.mark.parametrize("allocation", [uniform, *EXACT])
 def test_sizes_past_int32_are_exact(allocation):
     leaves = weights((80, 8192, 28672), (80, 28672, 8192), (128_256, 8192), (8192,))
     total = sum(leaf.units for leaf in leaves.values())

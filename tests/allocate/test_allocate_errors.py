@@ -5,11 +5,12 @@ import math
 import jax
 import numpy as np
 import pytest
+from allocate_cases import by_outliers, by_scan
 
 from jaxprune.allocate import Leaf, erdos_renyi, erdos_renyi_kernel, uniform
 
 SCALED = [erdos_renyi, erdos_renyi_kernel]
-ALL = [uniform, *SCALED]
+ALL = [uniform, *SCALED, by_outliers, by_scan]
 
 
 def weights(*shapes):
