@@ -38,7 +38,7 @@ def methods(key):
         "magnitude": {},
         "magnitude, global": {"scope": "global"},
         "magnitude, ERK": {"allocate": jp.allocate.erdos_renyi_kernel},
-        #        "LAMP": {"score": scores.lamp, "scope": "global"},
+        "LAMP": {"score": scores.lamp, "scope": "global"},
         "saliency": {"score": scores.accumulated_saliency(0.9), "scope": "global"},
         "movement": {"score": scores.movement},
         "OBD": {"score": scores.obd(), "scope": "global"},

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxprune._checks import is_traced
+from jaxprune._sharding import num_devices, with_auto_axes
 from jaxprune.scores._criterion import Criterion, Memory
 
-_AT_ONCE = 1 << 22  # elements of blocks that are factored side by side
+_AT_ONCE = 1 << 20  # elements of blocks that are inverted side by side, to stay in a cache
 
 
 class Fisher(NamedTuple):
@@ -83,6 +84,13 @@ class _Surgeon:
         return outer / jnp.maximum(number, 1).astype(jnp.float32) + self.damp * _eye_like(outer)
 
     def score(self, w, path, pattern, memory):
+        run = functools.partial(self._score, path=path, pattern=pattern)
+        return with_auto_axes(run, w, memory, like=[w])[0]
+
+    def compensate(self, w, mask, memory):
+        return with_auto_axes(self._compensate, w, mask, memory, like=[w])[0]
+
+    def _score(self, w, memory, path, pattern):
         single = pattern is None or pattern.num_units(w.shape) == w.size
         unit = jnp.zeros((), jnp.int32)
         if not single:
@@ -92,12 +100,11 @@ class _Surgeon:
 
         def one(outer, w, unit):
             fisher = self.fisher(outer, memory.number)
-            inverse = _inverse(fisher)
             if single:
-                return 0.5 * jnp.square(w) / jnp.diagonal(inverse, axis1=-2, axis2=-1)
+                return 0.5 * jnp.square(w) / jnp.diagonal(_inverse(fisher), axis1=-2, axis2=-1)
             # With other units' entries 0, the inverse falls apart into the inverses of units.
             same = unit[..., :, None] == unit[..., None, :]
-            return 0.5 * w * _solve(jnp.where(same, inverse, 0), w)
+            return 0.5 * w * _solve(jnp.where(same, _inverse(fisher), 0), w)
 
         scores = _per_block(one, memory.outer, blocks, jnp.broadcast_to(unit, blocks.shape))
         if not is_traced(scores):
@@ -109,7 +116,7 @@ class _Surgeon:
             * (diagonal / jnp.maximum(memory.number, 1).astype(jnp.float32) + self.damp)
         )
         bad = jnp.any(jnp.isnan(scores) & ~jnp.isnan(blocks), axis=-1, keepdims=True)
-        return self.cut.together(jnp.where(bad, simple, scores), w.shape)
+        return [self.cut.together(jnp.where(bad, simple, scores), w.shape)]
 
     def check(self, scores, blocks, path):
         bad = int(jnp.any(jnp.isnan(scores) & ~jnp.isnan(blocks), axis=-1).sum())
@@ -119,7 +126,7 @@ class _Surgeon:
                 f"float32 with damp={self.damp:g}; raise damp, or scale the loss up."
             )
 
-    def compensate(self, w, mask, memory):
+    def _compensate(self, w, mask, memory):
         blocks = self.cut.apart(w.astype(jnp.float32))
         kept = self.cut.apart(mask, fill=True)
 
@@ -133,16 +140,17 @@ class _Surgeon:
             return w + jnp.where(kept & jnp.isfinite(moved), moved, 0)
 
         moved = self.cut.together(_per_block(one, memory.outer, blocks, kept), w.shape)
-        return jnp.where(mask & (w != 0), moved, w).astype(w.dtype)
+        return [jnp.where(mask & (w != 0), moved, w).astype(w.dtype)]
 
 
 def _per_block(function, *arrays):
-    """`function` of blocks [outputs, blocks, ...], so many at a time."""
+    """`function` of blocks [outputs, blocks, ...], so many at a time; of devices, all at once."""
     outputs, number, block = arrays[1].shape
-    if outputs * number * block * block <= _AT_ONCE:
-        return function(*arrays)
-    rows = max(1, _AT_ONCE // (number * block * block))
-    return lax.map(lambda x: function(*x), arrays, batch_size=rows)
+    flat = [x.reshape(-1, *x.shape[2:]) for x in arrays]
+    rows = max(1, _AT_ONCE // (block * block))
+    if num_devices() > 1 or outputs * number <= rows:
+        return function(*flat).reshape(arrays[1].shape)
+    return lax.map(lambda x: function(*x), flat, batch_size=rows).reshape(arrays[1].shape)
 
 
 def _eye_like(matrix):
@@ -150,18 +158,31 @@ def _eye_like(matrix):
 
 
 def _inverse(matrix):
-    """Of positive definite matrices; NaN where they are not."""
-    factor = jnp.linalg.cholesky(matrix)
-    root = lax.linalg.triangular_solve(factor, _eye_like(matrix), left_side=True, lower=True)
-    return jnp.einsum("...ki,...kj->...ij", root, root, precision="highest")
+    """Of positive definite matrices [..., n, n], by Gauss-Jordan; NaN where they are not.
+
+    Without pivoting, which these do not need: the pivots are positive if and only if the matrix is
+    positive definite. A library's factorisation would do, but in a loop on CPUs some versions of
+    XLA wait for it for ever.
+    """
+    size = matrix.shape[-1]
+
+    def eliminate(k, x):
+        row = lax.dynamic_slice_in_dim(x, k, 1, -2)
+        column = lax.dynamic_slice_in_dim(x, k, 1, -1)
+        pivot = lax.dynamic_slice_in_dim(row, k, 1, -1)
+        pivot = jnp.where(pivot > 0, pivot, jnp.nan)
+        index = lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+        here, there = index == k, jnp.swapaxes(index, -1, -2) == k
+        x = jnp.where(there, 0, x) - column * (row / pivot)
+        x = jnp.where(here, -column / pivot, x)
+        return jnp.where(there, jnp.where(here, 1, row) / pivot, x)
+
+    return lax.fori_loop(0, size, eliminate, matrix)
 
 
 def _solve(matrix, vector):
     """Of positive definite matrices; NaN where they are not."""
-    solve = functools.partial(
-        lax.linalg.triangular_solve, jnp.linalg.cholesky(matrix), left_side=True, lower=True
-    )
-    return solve(solve(vector[..., None]), transpose_a=True)[..., 0]
+    return jnp.matmul(_inverse(matrix), vector[..., None], precision="highest")[..., 0]
 
 
 def obs(

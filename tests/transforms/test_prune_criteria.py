@@ -1,4 +1,4 @@
-"""Criteria that use gradients in training: memories, windows, probes, and gradients that are not finite."""
+"""Criteria that use gradients in training: memories, windows, probes, broken gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -268,7 +268,7 @@ def test_a_probe_is_given_the_loss(score, jit):
     step = jax.jit(step) if jit else step
     once, state = step(params, state)
     _, state = step(once, state)
-    pruned, masks = jp.prune_params(
+    _, masks = jp.prune_params(
         once, 0.5, score=score, scope="global", loss=lambda p, _: loss(p), batches=[0]
     )
     agree = jax.tree.map(lambda a, b: int(jnp.sum(a != b)), jp.get_masks(state), masks)
