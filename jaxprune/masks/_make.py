@@ -23,6 +23,7 @@ def make(
     min_sparsity=None,
     max_sparsity=None,
     grads=None,
+    cost=None,
 ):
     """Masks that keep exactly the highest scores.
 
@@ -40,6 +41,12 @@ def make(
       rules: `Rule`s by path; the first match decides.
       min_sparsity, max_sparsity: bounds for every leaf, so that a ranking cannot empty one.
       grads: gradients, in the tree of `params`, for criteria that need them.
+      cost: what each leaf costs when dense, such as its multiply-adds or bytes: a mapping from
+        paths to numbers from 0. Then `sparsity` is the fraction of the cost that is removed, of
+        each scope, which must not be "leaf"; leaves with a sparsity of their own are not part of
+        it. The ranking stays as it is, and is kept up to the first unit that the budget,
+        round(cost * (1 - sparsity)), cannot pay. The budget is counted in the greatest common
+        divisor of what single units cost, and must be below 2**45 of it.
 
     Returns:
       A pytree as `params`: bool arrays, True = keep, and None where a leaf is dense.
@@ -57,7 +64,7 @@ def make(
              [False, False]], dtype=bool)}
     """
     sparsity = check_sparsity(sparsity, "sparsity")
-    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
+    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, cost)
     setup, _ = resolve(params, chosen)
     for target in setup.targets:
         check_reachable(target, sparsity)

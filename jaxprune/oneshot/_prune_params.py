@@ -17,14 +17,15 @@ def prune_params(
     min_sparsity=None,
     max_sparsity=None,
     grads=None,
+    cost=None,
 ):
     """Prunes params at once.
 
     Args:
       params: any pytree of arrays.
       sparsity: fraction of zeros among the prunable weights, 0 <= s < 1; it may be traced.
-      score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, grads: as in
-        `masks.make`.
+      score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, grads, cost: as
+        in `masks.make`.
 
     Returns:
       (params, masks): the params with exact zeros, and the masks that made them.
@@ -52,5 +53,6 @@ def prune_params(
         min_sparsity=min_sparsity,
         max_sparsity=max_sparsity,
         grads=grads,
+        cost=cost,
     )
     return _masks.apply(params, masks), masks
