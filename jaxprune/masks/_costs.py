@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import numbers
-import operator
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -43,19 +42,23 @@ def _exact(path, value) -> Fraction:
             f"cost of {path} is traced, but costs are part of the program; pass a Python number."
         )
     try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError(value)
-        if isinstance(value, numbers.Rational):
-            number = Fraction(value)
-        elif hasattr(value, "__index__") and np.issubdtype(np.asarray(value).dtype, np.integer):
-            number = Fraction(operator.index(value))
-        else:
-            number = Fraction(repr(decimal(value)))
+        number = _number(value)
     except TypeError as error:
         raise TypeError(f"{problem}; give a number, what the leaf costs when dense.") from error
     if not 0 <= number < math.inf:
         raise ValueError(f"{problem}; it must be a finite number from 0.")
-    return number if isinstance(number, Fraction) else Fraction(repr(number))
+    return Fraction(repr(number)) if isinstance(number, float) else number
+
+
+def _number(value) -> Fraction | float:
+    """Whole numbers and fractions of any kind as a fraction, all others as a float."""
+    if hasattr(value, "dtype"):
+        value = np.asarray(value)[()]
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(value)
+    if isinstance(value, numbers.Rational):
+        return Fraction(int(value.numerator), int(value.denominator))
+    return decimal(value)
 
 
 def with_costs(targets, labels, alone, cost):
