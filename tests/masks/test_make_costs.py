@@ -254,5 +254,6 @@ def test_prune_params_takes_costs():
 
 def test_a_leaf_without_weights_costs_nothing():
     params = {"empty": np.ones((0, 3), np.float32), "full": np.ones((2, 2), np.float32)}
-    made = masks.make(params, 0.5, scope="global", cost={"empty": 0, "full": 8})
+    rules = [Rule("empty", dense=False)]
+    made = masks.make(params, 0.5, scope="global", cost={"empty": 9, "full": 8}, rules=rules)
     assert [int(mask.sum()) for mask in jax.tree.leaves(made)] == [0, 2]
