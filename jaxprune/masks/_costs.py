@@ -78,7 +78,7 @@ def with_costs(targets, labels, alone, cost):
     known, priced = dict(cost), list(targets)
     for group, label in enumerate(labels):
         members = [i for i, t in enumerate(targets) if t.group == group]
-        if alone[group]:
+        if alone[group] or not any(targets[i].units for i in members):
             continue
         of_unit = [_of_unit(targets[i], label, known) for i in members]
         common = math.lcm(*(x.denominator for x in of_unit))

@@ -44,9 +44,9 @@ def make(
       cost: what each leaf costs when dense, such as its multiply-adds or bytes: a mapping from
         paths to numbers from 0. Then `sparsity` is the fraction of the cost that is removed, of
         each scope, which must not be "leaf"; leaves with a sparsity of their own are not part of
-        it. The ranking stays as it is, and is kept up to the first unit that the budget,
-        round(cost * (1 - sparsity)), cannot pay. The budget is counted in the greatest common
-        divisor of what single units cost, and must be below 2**45 of it.
+        it. Each unit of a leaf costs the same. The ranking stays as it is, and is kept up to the
+        first unit that the budget, round(cost * (1 - sparsity)), cannot pay. Costs are counted in
+        the greatest common divisor of those of single units, and are below 2**45 of it together.
 
     Returns:
       A pytree as `params`: bool arrays, True = keep, and None where a leaf is dense.

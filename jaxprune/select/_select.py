@@ -111,7 +111,7 @@ def _balanced(bracket, balance, costs):
     """The bracket with its excess; with costs as if not all could be paid, so that it is valid."""
     excess = balance(bracket.counts)
     if costs is not None:
-        low = _wide.clip(excess[:, :1], _wide.constant([[1]]), _wide.constant([[4 << COST_BITS]]))
+        low = _wide.clip(excess[:, :1], _wide.constant([[1]]), _wide.constant([[2 << COST_BITS]]))
         excess = jnp.concatenate([low, excess[:, 1:]], axis=1)
     return bracket._replace(excess=excess)
 
