@@ -53,11 +53,13 @@ class Plan:
       leaves: every leaf of the tree, in order.
       sparsity: the target.
       num_events: how many times masks would be recomputed.
+      of_cost: whether the target is a fraction of the cost, and not of the weights.
     """
 
     leaves: tuple[PlannedLeaf, ...]
     sparsity: float
     num_events: int
+    of_cost: bool = False
 
     @property
     def prunable(self) -> tuple[PlannedLeaf, ...]:
@@ -76,7 +78,8 @@ class Plan:
             footer[-2:] = [f"{known:,}", _table.percent(1 - known / total if total else 0.0)]
         events = f"{self.num_events} event{'s' * (self.num_events != 1)}"
         text = _table.render("the table of a plan", columns, rows, left=4, footer=[footer])
-        return f"{text}\ntarget sparsity {self.sparsity:g}, {events}"
+        of_cost = " of the cost" if self.of_cost else ""
+        return f"{text}\ntarget sparsity {self.sparsity:g}{of_cost}, {events}"
 
 
 def _cells(leaf: PlannedLeaf):
@@ -104,6 +107,7 @@ def plan(
     rules=(),
     min_sparsity=None,
     max_sparsity=None,
+    cost=None,
 ) -> Plan:
     """The dry run: what `prune` or `prune_params` with the same arguments would do.
 
@@ -111,7 +115,8 @@ def plan(
       params: any pytree of arrays, or of `jax.ShapeDtypeStruct`: then what a ranking over several
         leaves leaves of each is not known.
       sparsity: as in `prune`: a float or a schedule, of which the last value counts.
-      when, score, pattern, scope, allocate, rules, min_sparsity, max_sparsity: as in `prune`.
+      when, score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, cost: as in
+        `prune`.
 
     Returns:
       A `Plan`; print it. It names every leaf, what decides about it, and how many weights are
@@ -132,7 +137,7 @@ def plan(
     value = check_sparsity(value, "sparsity")
     if is_traced(value):
         raise TypeError("sparsity is traced, but a plan is made on the host; pass a Python float.")
-    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
+    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, cost)
     setup, decisions = resolve(params, chosen)
     for target in setup.targets:
         check_reachable(target, value)
@@ -166,7 +171,7 @@ def plan(
                 kept=kept[i],
             )
         )
-    return Plan(tuple(planned), value, len(events))
+    return Plan(tuple(planned), value, len(events), of_cost=cost is not None)
 
 
 def _kept(setup, chosen, leaves, given, sparsity, step) -> list[int | None]:

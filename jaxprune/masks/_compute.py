@@ -77,7 +77,7 @@ def _rank_first(setup: Setup, sources, num_keep, lower, upper):
     ranked = np.zeros((len(setup.labels),), bool)
     for target, units in zip(setup.targets, first, strict=True):
         if units is not None:
-            ahead[target.group] += units
+            ahead[target.group] += units * target.cost
             ranked[target.group] = True
     before = _wide.constant(ahead)
     among = _wide.at_least(jnp.asarray(before), num_keep) | ~ranked
@@ -162,7 +162,7 @@ def _compute(setup: Setup, ranked, num_keep, lower, upper, in_update):
         if in_update:
             sources = _with_stored_members(setup, ranked, sources, num_keep)
         sources, num_keep, lower, upper = _rank_first(setup, sources, num_keep, lower, upper)
-    masks = select(sources, setup.groups, num_keep, lower=lower, upper=upper)
+    masks = select(sources, setup.groups, num_keep, lower=lower, upper=upper, costs=setup.costs)
     full = []
     for target, x, mask in zip(setup.targets, ranked, masks, strict=True):
         mask = target.pattern.expand(mask, target.shape)

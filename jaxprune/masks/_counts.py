@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxprune import allocate as _allocate
 from jaxprune._checks import check_sparsity, is_traced
+from jaxprune.masks._room import check_pattern, check_room, dense_cost
 from jaxprune.masks._targets import Setup
 from jaxprune.select import _wide
 
@@ -16,7 +17,7 @@ from jaxprune.select import _wide
 class Counts(NamedTuple):
     """Arrays for `compute`: limbs per group, and of bounds per leaf where there are any."""
 
-    num_keep: Any  # int32 [groups, 2]
+    num_keep: Any  # int32 [groups, 2]; where units differ in cost, what those kept may cost
     lower: Any  # int32 [leaves, 2], or None
     upper: Any
 
@@ -51,12 +52,11 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
             if progress >= 1:  # the end: what is kept has the pattern
                 bounds[first] = _within_pattern(setup.targets[first], *bounds[first])
         else:
-            units = sum(setup.targets[i].units for i in indices)
-            num_keep[group] = _kept(units, sparsity)
+            targets = [setup.targets[i] for i in indices]
+            num_keep[group] = _kept(dense_cost(targets), sparsity)
             if progress >= 1:
-                _check_pattern(setup, indices, num_keep[group], sparsity)
-            _check_room(setup, indices, bounds, num_keep[group], sparsity)
-            _check_room_in_pattern(setup, indices, bounds, num_keep[group], sparsity)
+                check_pattern(setup, targets, num_keep[group], sparsity)
+            check_room(setup, targets, [bounds[i] for i in indices], num_keep[group], sparsity)
     if shared:
         leaves = {
             setup.targets[i].path: _allocate.Leaf(
@@ -152,51 +152,6 @@ def _bounds(target, progress):
     return low, max(low, high)
 
 
-def _check_pattern(setup, indices, kept, sparsity):
-    """What is ranked together and kept in the end has the pattern."""
-    targets = [setup.targets[i] for i in indices]
-    first = [t.pattern.first_units(t.shape) for t in targets]
-    if None not in first and kept > sum(first):
-        needed = 1 - sum(first) / sum(t.units for t in targets)
-        raise ValueError(
-            f"sparsity={sparsity:g} keeps more than {targets[0].pattern} allows in scope "
-            f"{setup.labels[targets[0].group]}; the pattern needs a sparsity of at least "
-            f"{needed:g}."
-        )
-
-
-def _check_room(setup, indices, bounds, kept, sparsity):
-    fewest, most = (sum(bounds[i][side] for i in indices) for side in (0, 1))
-    if not fewest <= kept <= most:
-        units = sum(setup.targets[i].units for i in indices)
-        label = setup.labels[setup.targets[indices[0]].group]
-        side = "max_sparsity" if kept < fewest else "min_sparsity"
-        raise ValueError(
-            f"sparsity={sparsity:g} is out of reach in scope {label}: {side} allows "
-            f"{1 - most / units:.6g} to {1 - fewest / units:.6g}. Change one of them."
-        )
-
-
-def _check_room_in_pattern(setup, indices, bounds, kept, sparsity):
-    """Where some units rank before all others, bounds must leave room among those, too."""
-    targets = [setup.targets[i] for i in indices]
-    first = [t.pattern.first_units(t.shape) for t in targets]
-    if None in first or not any(t.bounded for t in targets):
-        return
-    pairs = [(bounds[i], f) for i, f in zip(indices, first, strict=True)]
-    if kept <= sum(first):
-        fewest, most = (sum(min(bound[side], f) for bound, f in pairs) for side in (0, 1))
-        fits = fewest <= kept <= most
-    else:
-        fits = all(bound[1] >= f for bound, f in pairs)
-    if not fits:
-        raise ValueError(
-            f"sparsity={sparsity:g} is out of reach in scope {setup.labels[targets[0].group]}: "
-            f"min_sparsity or max_sparsity leaves no room for it within {targets[0].pattern}. "
-            "Change one of them."
-        )
-
-
 def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
     if allocate not in (None, _allocate.uniform):
         name = getattr(allocate, "__name__", repr(allocate))
@@ -215,11 +170,11 @@ def _count_traced(setup, allocate, sparsity, progress, own) -> Counts:
     limbs = []
     for indices in members:
         value = sparsity if own[indices[0]] is None else own[indices[0]]
-        units = sum(setup.targets[i].units for i in indices)
+        total = dense_cost([setup.targets[i] for i in indices])
         limbs.append(
-            kept_traced(units, value)
+            kept_traced(total, value)
             if is_traced(value)
-            else jnp.asarray(_wide.constant(_kept(units, value)))
+            else jnp.asarray(_wide.constant(_kept(total, value)))
         )
     num_keep = jnp.stack(limbs)
     if not _ranks_bounded(setup):
@@ -253,7 +208,7 @@ _DIGIT, _DIGITS = 12, 6  # a fraction as 6 digits of 12 bits
 def kept_traced(units: int, sparsity):
     """round(units * (1 - sparsity)) in exact integers, for a sparsity known only at run time.
 
-    The float is taken for exactly the number it is. int32 limbs [2].
+    The float is taken for exactly the number it is. int32 limbs [2]; `units` are below 2**47.
     """
     base = 1 << _DIGIT
     rest = jnp.clip(jnp.asarray(sparsity), 0, 1)

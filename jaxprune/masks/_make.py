@@ -22,6 +22,7 @@ def make(
     rules=(),
     min_sparsity=None,
     max_sparsity=None,
+    cost=None,
     grads=None,
     memory=None,
 ):
@@ -40,6 +41,12 @@ def make(
         None: the same sparsity for each.
       rules: `Rule`s by path; the first match decides.
       min_sparsity, max_sparsity: bounds for every leaf, so that a ranking cannot empty one.
+      cost: what each leaf costs when dense, such as its multiply-adds or bytes: a mapping from
+        paths to numbers from 0. Then `sparsity` is the fraction of the cost that is removed, of
+        each scope, which must not be "leaf"; leaves with a sparsity of their own are not part of
+        it. Each unit of a leaf costs the same. The ranking stays as it is, and is kept up to the
+        first unit that the budget, round(cost * (1 - sparsity)), cannot pay. Costs are counted in
+        the greatest common divisor of those of single units, and are below 2**45 of it together.
       grads: gradients, in the tree of `params`, for criteria that need them.
       memory: what criteria remember, in the tree of `params`, for those with a memory;
         `oneshot.collect` makes both from a loss and batches.
@@ -60,7 +67,7 @@ def make(
              [False, False]], dtype=bool)}
     """
     sparsity = check_sparsity(sparsity, "sparsity")
-    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
+    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, cost)
     return make_given(params, sparsity, chosen, grads, memory)
 
 

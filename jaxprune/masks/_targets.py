@@ -9,6 +9,7 @@ import numpy as np
 from jaxprune import rules as _rules
 from jaxprune._checks import check_sparsity
 from jaxprune._tree import flatten
+from jaxprune.masks._costs import check_cost, with_costs
 from jaxprune.patterns import Pattern, Unstructured
 from jaxprune.scores import Criterion, as_criterion, magnitude
 
@@ -28,6 +29,7 @@ class Target:
     sparsity: Any = None  # its own: a number or a schedule
     min_sparsity: float | None = None
     max_sparsity: float | None = None
+    cost: int = 1  # of a unit, beside those of the group
 
     @property
     def size(self) -> int:
@@ -60,6 +62,12 @@ class Setup:
     def groups(self) -> tuple[int, ...]:
         """For each target the number of its group."""
         return tuple(t.group for t in self.targets)
+
+    @property
+    def costs(self) -> tuple[int, ...] | None:
+        """What a unit of each target costs; None where all cost the same."""
+        costs = tuple(t.cost for t in self.targets)
+        return None if set(costs) == {1} else costs
 
     @property
     def program(self) -> "Setup":
@@ -101,10 +109,13 @@ class Options:
     rules: tuple[_rules.Rule, ...] = ()
     min_sparsity: float | None = None
     max_sparsity: float | None = None
+    cost: Any = None  # pairs of a path and a fraction
     mapped: int = 0  # how many of the rules, the last ones, come from a mapping
 
 
-def options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity) -> Options:
+def options(
+    score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, cost=None
+) -> Options:
     """Checks the arguments that every entry shares."""
     if isinstance(rules, _rules.Rule):
         raise TypeError(f"rules={rules} must be a sequence: write rules=[{rules}].")
@@ -155,7 +166,8 @@ def options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity) 
         if low is not None and high is not None and low > high:
             raise ValueError(f"{where}min_sparsity={low} exceeds max_sparsity={high}.")
     score = as_criterion(score)
-    return Options(score, pattern, scope, allocate, rules, mapped=mapped, **bounds)
+    cost = check_cost(cost, scope)
+    return Options(score, pattern, scope, allocate, rules, cost=cost, mapped=mapped, **bounds)
 
 
 def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
@@ -163,7 +175,8 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
 
     Raises:
       TypeError, ValueError: a rule matches nothing or a leaf that cannot be pruned, a pattern does
-        not fit a leaf, leaves ranked together have different patterns, or nothing is prunable.
+        not fit a leaf, leaves ranked together have different patterns or costs that cannot be
+        counted, or nothing is prunable.
     """
     paths, leaves, _ = flatten(params)
     if not paths:
@@ -207,7 +220,9 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
         )
     _check_together(targets)
     kinds, names = zip(*labels, strict=True)
-    return Setup(tuple(targets), names, tuple(kind == "leaf" for kind in kinds)), decisions
+    by_itself = tuple(kind == "leaf" for kind in kinds)
+    targets = with_costs(targets, names, by_itself, options.cost)
+    return Setup(tuple(targets), names, by_itself), decisions
 
 
 def check_distinct(paths):

@@ -23,7 +23,9 @@ def prune_params(
     rules=(),
     min_sparsity=None,
     max_sparsity=None,
+    cost=None,
     grads=None,
+    memory=None,
     loss=None,
     batches=None,
     per_example=False,
@@ -37,9 +39,8 @@ def prune_params(
     Args:
       params: any pytree of arrays.
       sparsity: fraction of zeros among the prunable weights, 0 <= s < 1; it may be traced.
-      score, pattern, scope, allocate, rules, min_sparsity, max_sparsity: as in `masks.make`.
-      grads: gradients in the tree of `params`, for a criterion that needs one and no more; or give
-        loss and batches.
+      score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, cost: as in `masks.make`.
+      grads, memory: what criteria need, as in `masks.make`; or give loss and batches.
       loss: `loss(params, batch) -> scalar`. Criteria take from it what they need, in every round;
         those that need nothing do not call it.
       batches: an iterable of batches, which count alike; one that can be read again (a list) for
@@ -66,7 +67,7 @@ def prune_params(
              [ 3.,  0.]], dtype=float32)
     """
     sparsity = check_sparsity(sparsity, "sparsity")
-    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
+    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, cost)
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
         raise ValueError(f"rounds={rounds!r} must be a whole number of at least 1.")
     setup, _ = resolve(params, chosen)
@@ -74,8 +75,9 @@ def prune_params(
     if loss is None and batches is not None:
         raise ValueError("batches is given without a loss; pass loss=, loss(params, batch).")
     if any(t.criterion.needs_grads for t in setup.targets):
-        if loss is not None and grads is not None:
-            raise ValueError("grads and loss are both given; leave one out.")
+        if loss is not None and not (grads is None and memory is None):
+            name = "grads" if memory is None else "memory"
+            raise ValueError(f"{name} and loss are both given; leave one out.")
         if loss is not None:
             stream = Stream(setup, loss, batches, per_example, progress)
         elif rounds > 1:
@@ -85,7 +87,7 @@ def prune_params(
     masks = None
     for r in range(1, rounds + 1):
         part = sparsity if r == rounds else 1 - (1 - sparsity) ** (r / rounds)
-        seen = Collected(grads, None) if stream is None else stream(params)
+        seen = Collected(grads, memory) if stream is None else stream(params)
         masks = make_given(
             params, part, chosen, seen.grads, seen.memory, alive=masks, final=sparsity
         )

@@ -134,17 +134,20 @@ def _narrow(bracket, probes, counts, excess):
     return Bracket(*map(within, bracket, (probes, counts, excess)))
 
 
-def next_probes(bracket, even):
+def next_probes(bracket, even, unit=None):
     """Ascending probes in the bracket, about where the counts say that the threshold is.
 
     Args:
       bracket: where it is known to be.
       even: bool, whether to divide the bracket evenly instead.
+      unit: what one key adds to the excess of each row at most, float32 [rows]; None: 1.
 
     Returns:
       Keys [rows, PROBES].
     """
     over, missing = _wide.to_float(bracket.excess[:, 0]), -_wide.to_float(bracket.excess[:, 1])
+    if unit is not None:
+        over, missing = over / unit, missing / unit
     between = jnp.maximum(over + missing, 1)
     position = over / between
     deviation = jnp.sqrt(between * position * (1 - position)) + 0.5
@@ -192,7 +195,7 @@ def _read_off(state):
     )
 
 
-def search(count_rows, balance, bracket, probes, sizes, share):
+def search(count_rows, balance, bracket, probes, sizes, share, costs=None):
     """Narrows brackets until one end of each is exact.
 
     Args:
@@ -204,6 +207,8 @@ def search(count_rows, balance, bracket, probes, sizes, share):
       sizes: int32 [rows], static.
       share: (int32 [rows], bracket) -> int32 [rows], how many of the keys equal to the threshold
         each row keeps; None: ends where brackets are one key wide.
+      costs: `Costs` of the rows, or None. With them the last bracket may have no width: then what
+        reaches it is kept.
 
     Returns:
       State.
@@ -224,10 +229,13 @@ def search(count_rows, balance, bracket, probes, sizes, share):
         excess = jnp.where(tie[:, None, None], of_ties, balance(counts))
         turns = state.turns + 1
         state = state._replace(bracket=_narrow(state.bracket, probes, counts, excess), turns=turns)
+        if costs is not None:
+            state = state._replace(bracket=costs.closed(state.bracket, ~tie))
         if share is not None:
             state = _turn_to_ties(state, sizes, share)
         even = (turns >= _PATIENCE) & (turns % 2 == 1)
-        return _read_off(state._replace(probes=next_probes(state.bracket, even)))
+        unit = None if costs is None else jnp.where(state.tie, 1, costs.highest)
+        return _read_off(state._replace(probes=next_probes(state.bracket, even, unit)))
 
     zeros = jnp.zeros(sizes.shape, jnp.int32)
     ends = bracket.ends[:, 0]

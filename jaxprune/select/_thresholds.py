@@ -46,19 +46,25 @@ def _count_leaf(source, dtype, probes, tie, equal):
     return counts.reshape(-1, PROBES)
 
 
-def _sample(sources, dtype, groups, num_groups, lowest):
-    """Every so-manieth key of each group, padded below the lowest: [groups, width], and sizes."""
+def _sample(sources, dtype, groups, num_groups, lowest, weights):
+    """Every so-manieth key of each group, padded below the lowest, and what each of them weighs.
+
+    Returns:
+      Keys and static float32 numbers, both [groups, width].
+    """
     most = _SAMPLE_ALONE if num_devices() == 1 else _SAMPLE_SENT
     share = max(most // num_groups, 1)
-    rows = []
+    rows, weighed = [], []
     for g in range(num_groups):
-        members = [x for x, group in zip(sources, groups, strict=True) if group == g]
+        members = [i for i, group in enumerate(groups) if group == g]
         # An odd stride visits every column of a matrix whose rows are a power of two long.
-        stride = -(-sum(x.size for x in members) // share) | 1
-        rows.append([x.sample(stride) for x in members])
-    sizes = [sum(x.size for x in row) for row in rows]
+        stride = -(-sum(sources[i].size for i in members) // share) | 1
+        rows.append([sources[i].sample(stride) for i in members])
+        weighed.append(np.repeat(weights[members], [x.size for x in rows[-1]]))
+    sizes = [len(row) for row in weighed]
     flat = _keys_of([x for row in rows for x in row], dtype)
-    return _pad_rows(flat, sizes, lowest - 1), np.array(sizes, np.float32)
+    padded = np.stack([np.pad(row, (0, max(1, *sizes) - len(row))) for row in weighed])
+    return _pad_rows(flat, sizes, lowest - 1), padded
 
 
 def _pad_rows(flat, sizes, fill):
@@ -76,14 +82,24 @@ def _keys_of(sources, dtype):
     return jnp.concatenate([x.keys(dtype) for x in sources])
 
 
-def first_probes(sources, dtype, groups, num_keep):
-    """Quantiles of a sample around the rank that is asked for: ascending keys [groups, PROBES]."""
+def first_probes(sources, dtype, groups, num_keep, costs=None):
+    """Quantiles of a sample around the rank that is asked for: ascending keys [groups, PROBES].
+
+    With `costs` of leaves, `Costs`, a rank is what the keys up to it cost, in the highest cost.
+    """
     low, high = _keys.key_range(dtype)
     num_groups = num_keep.shape[0]
+    weights, unit = np.ones((len(sources),), np.float32), np.ones((num_groups,), np.float32)
+    if costs is not None:
+        weights = (costs.each / costs.highest).astype(np.float32)
+        unit[costs.member] = costs.highest
     sizes = np.zeros((num_groups,), np.float32)
-    np.add.at(sizes, np.asarray(groups), [np.float32(x.size) for x in sources])
-    sample, sampled = _sample(sources, dtype, groups, num_groups, low)
-    fraction = _wide.to_float(num_keep) / np.maximum(sizes, 1)
+    each = [np.float32(x.size) * weight for x, weight in zip(sources, weights, strict=True)]
+    np.add.at(sizes, np.asarray(groups), each)
+    sample, weighed = _sample(sources, dtype, groups, num_groups, low, weights)
+    sampled = weighed.sum(1, dtype=np.float32)
+    asked = _wide.to_float(num_keep)
+    fraction = (asked if costs is None else asked / unit) / np.maximum(sizes, 1)
     rank = fraction * sampled
     deviation = jnp.sqrt(rank * jnp.clip(1 - fraction, 0)) + 1
     ranks = rank[:, None] - _SPREAD[None] * deviation[:, None]
@@ -93,8 +109,12 @@ def first_probes(sources, dtype, groups, num_keep):
         lower, upper = bracket
         half = (upper.astype(_unsigned) - lower.astype(_unsigned)) >> 1
         middle = advance(lower, half)
-        reached = count([sample >= middle[:, p : p + 1] for p in range(PROBES)], (1,))
-        enough = jnp.stack(reached, 1).astype(jnp.float32) >= ranks
+        reached = [sample >= middle[:, p : p + 1] for p in range(PROBES)]
+        if costs is None:
+            number = jnp.stack(count(reached, (1,)), 1).astype(jnp.float32)
+        else:
+            number = jnp.stack([jnp.where(r, weighed, 0).sum(1) for r in reached], 1)
+        enough = number >= ranks
         return jnp.where(enough, middle, lower), jnp.where(enough, upper, middle)
 
     _unsigned = jnp.dtype(f"uint{8 * sample.dtype.itemsize}")
@@ -106,7 +126,9 @@ def first_probes(sources, dtype, groups, num_keep):
     return jnp.minimum(probes + np.array([[0, 0, 1, 2, 3]], probes.dtype), high)
 
 
-def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share, near=False):
+def find_thresholds(
+    sources, dtype, groups, num_keep, balance, bracket, share, costs=None, *, near=False
+):
     """Searches each group's threshold, and where to cut among the scores that equal it.
 
     Args:
@@ -114,7 +136,7 @@ def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share, n
       dtype: the float dtype to compare in.
       groups: the group of each leaf, static.
       num_keep: limbs [groups, 2].
-      balance, bracket, share: as in `search`.
+      balance, bracket, share, costs: as in `search`.
       near: whether the bracket says more about most of the thresholds than a sample would.
 
     Returns:
@@ -134,6 +156,8 @@ def find_thresholds(sources, dtype, groups, num_keep, balance, bracket, share, n
     if near:
         probes = next_probes(bracket, False)
     else:
-        probes = first_probes(sources, dtype, groups, num_keep)[np.repeat(groups, rows)]
+        of_leaves = None if costs is None else costs.take(first[:-1])
+        probes = first_probes(sources, dtype, groups, num_keep, of_leaves)
+        probes = probes[np.repeat(groups, rows)]
         probes = jnp.clip(probes, bracket.ends[:, :1], bracket.ends[:, 1:])
-    return search(count_rows, balance, bracket, probes, sizes.astype(np.int32), share)
+    return search(count_rows, balance, bracket, probes, sizes.astype(np.int32), share, costs)

@@ -6,6 +6,7 @@ of them can be added before low limbs have to be carried.
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 BITS = 16
 
@@ -76,3 +77,45 @@ def clip(a, low, high, bits: int = BITS):
 def to_float(wide, bits: int = BITS):
     """The nearest float32, near enough; exact below 2**24."""
     return wide[..., 0].astype(jnp.float32) * float(1 << bits) + wide[..., 1].astype(jnp.float32)
+
+
+def times(a, factors, bits: int = BITS):
+    """A * factors, exact where the product is within +-2**(31 + bits).
+
+    Args:
+      a: limbs of any sign; `bits` is at most 16, so that a product of two low limbs has 32 bits.
+      factors: static integers from 0, of the rank of the values.
+    """
+    factors = np.asarray(factors, dtype=np.int64)
+    high, low = a[..., 0], a[..., 1]
+
+    def factor(values):  # high limbs are exact modulo 2**32, as int32 multiplies
+        return (values & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+    lowest = low * factor(factors & ((1 << bits) - 1))
+    above = lax.shift_right_logical(lowest, jnp.full_like(lowest, bits))
+    high = high * factor(factors) + low * factor(factors >> bits) + above
+    return jnp.stack([high, lowest & ((1 << bits) - 1)], axis=-1)
+
+
+_DIGIT = 6  # bits of a quotient that are found at once
+
+
+def most_times(limit, factors, most, bits: int = BITS):
+    """The largest n in [0, most] with n * factors <= limit; 0 where there is none.
+
+    Args:
+      limit: limbs [rows, 2] of any sign.
+      factors: static integers [rows] from 0; `times(most, factors)` is in its range.
+      most: limbs [rows, 2] from 0, below 2**(30 + bits).
+    """
+    limit, most, factors = limit[:, None], most[:, None], np.asarray(factors)[:, None]
+    number = jnp.zeros_like(most)
+    for shift in reversed(range(0, 30 + bits, _DIGIT)):
+        digits = np.arange(1 << min(_DIGIT, 30 + bits - shift), dtype=np.int64)
+        tried = number + constant(digits << shift, bits)[None]  # nothing to carry
+        fits = at_least(most, tried, bits) & at_least(limit, times(tried, factors, bits), bits)
+        digit = jnp.maximum(jnp.sum(fits, axis=1, dtype=jnp.int32) - 1, 0)
+        number += digit[:, None, None] * constant(1 << shift, bits)[None, None]
+        number = carry(number, bits)
+    return number[:, 0]

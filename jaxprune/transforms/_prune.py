@@ -85,6 +85,7 @@ def prune(
     rules=(),
     min_sparsity=None,
     max_sparsity=None,
+    cost=None,
 ) -> optax.GradientTransformationExtraArgs:
     """Prunes during training: one line in the optimizer.
 
@@ -118,6 +119,8 @@ def prune(
       min_sparsity, max_sparsity: bounds for every leaf, so that a ranking cannot empty one;
         `min_sparsity` grows with the schedule. Where the sparsity is traced, bounds win over the
         count if both cannot be.
+      cost: what each leaf costs when dense, such as its multiply-adds: a mapping from paths to
+        numbers. Then `sparsity` is the fraction of the cost that is removed, as in `masks.make`.
 
     Returns:
       An optax transform with extra args, which go to `inner`. Its state is a `PruneState`;
@@ -142,7 +145,7 @@ def prune(
       Zhu and Gupta, To prune, or not to prune, arXiv 1710.01878.
     """
     course = _events.course(sparsity, when)
-    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
+    chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity, cost)
     if inner is not None:
         check_inner(inner)
         inner = optax.with_extra_args_support(inner)

@@ -19,6 +19,7 @@ OPTIONS = {
     "erdos_renyi": {"allocate": allocate.erdos_renyi},
     "mapping": {"allocate": {"a/.*": 0.25}},
     "rules": {"rules": [Rule("a/.*", dense=True), Rule("b/.*", sparsity=0.5)]},
+    "cost": {"scope": "global", "cost": {"a/kernel": 320, "b/kernel": 48}},
     "nm": {"pattern": NM(2, 4)},
     "block": {"pattern": Block((2, 2))},
 }
@@ -88,6 +89,14 @@ def test_the_end_of_a_schedule_counts():
     assert planned.num_events == 101
     assert [leaf.kept for leaf in planned.prunable] == [8, 12]
     assert "target sparsity 0.75, 101 events" in str(planned)
+
+
+def test_a_target_of_cost_says_so():
+    cost = OPTIONS["cost"]["cost"]
+    planned = plan(PARAMS, 0.75, **OPTIONS["cost"])
+    a, b = (leaf.kept for leaf in planned.leaves)
+    assert 0 <= sum(cost.values()) // 4 - (10 * a + b) < 10
+    assert "target sparsity 0.75 of the cost, 1 event" in str(planned)
 
 
 @pytest.mark.parametrize("params", [{"n": 3, "s": "x"}, {"bias": np.ones(3, np.float32)}])

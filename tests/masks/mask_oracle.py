@@ -57,3 +57,24 @@ def assert_same(masks, expected):
     assert [mask.dtype for mask in got] == [np.dtype(bool)] * len(expected)
     for mask, want in zip(got, expected, strict=True):
         np.testing.assert_array_equal(mask, want)
+
+
+def top_cost(leaves, costs, budget, lower=None, upper=None):
+    """`top_k` where a weight of each leaf has a cost: it ends with the first that is not paid."""
+    lower = [0] * len(leaves) if lower is None else lower
+    upper = [np.size(x) for x in leaves] if upper is None else upper
+    order, masks, left = ranking(leaves), [np.zeros(np.size(x), bool) for x in leaves], int(budget)
+    taken = [0] * len(leaves)
+    for leaf, index in order:
+        if taken[leaf] < lower[leaf]:
+            masks[leaf][index] = True
+            taken[leaf] += 1
+            left -= int(costs[leaf])
+    for leaf, index in order:
+        if taken[leaf] < upper[leaf] and not masks[leaf][index]:
+            if costs[leaf] > left:
+                break
+            masks[leaf][index] = True
+            taken[leaf] += 1
+            left -= int(costs[leaf])
+    return [mask.reshape(np.shape(x)) for mask, x in zip(masks, leaves, strict=True)]

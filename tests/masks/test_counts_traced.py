@@ -13,7 +13,7 @@ from jaxprune.masks._counts import kept_traced
 from jaxprune.select import _wide
 
 UNITS = [0, 1, 2, 5, 10, 127, 4096, 2**20 - 1, 2**24 + 1, 20_000_003, 2**31 - 1, 2**31, 2**32 + 3]
-UNITS += [999_999_999_989, 2**40 - 1, 2**40]
+UNITS += [999_999_999_989, 2**40 - 1, 2**40, 2**45 - 1, 2**47 - 1]
 
 
 def float32s(units, rng):

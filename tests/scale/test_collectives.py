@@ -27,6 +27,7 @@ HOW = {
     "leaf": {},
     "global": {"scope": "global"},
     "bounds": {"scope": "global", "max_sparsity": 0.95},
+    "cost": {"scope": "global", "cost": {f"{name}/kernel": 7**i for i, name in enumerate(SHAPES)}},
     "nm": {"pattern": jp.NM(2, 4)},
     "block": {"pattern": jp.Block((4, 4)), "scope": "global"},
 }

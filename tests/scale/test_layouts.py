@@ -15,10 +15,14 @@ import jaxprune as jp
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 
+# A weight of each costs 7, 2 and 1.
+COST = {"matrix/kernel": 7 * 2048, "stack/kernel": 2 * 4096, "split/kernel": 256}
 HOW = {
     "leaf": {},
     "global": {"scope": "global"},
     "bounds": {"scope": "global", "min_sparsity": 0.5, "max_sparsity": 0.875},
+    "cost": {"scope": "global", "cost": COST},
+    "cost and bounds": {"scope": "global", "cost": COST, "max_sparsity": 0.8},
     "nm": {"pattern": jp.NM(2, 4)},
     "block": {"pattern": jp.Block((4, 4)), "scope": "global"},
     "channel": {"pattern": jp.Channel()},

@@ -21,6 +21,22 @@ def top_k(leaves, k):
     return [part.reshape(np.shape(x)) for part, x in zip(parts, leaves, strict=True)]
 
 
+def top_cost(leaves, costs, budget):
+    """Masks of the longest run of the ranking that costs `budget` at most, in Python integers."""
+    with np.errstate(invalid="ignore"):
+        flat = np.concatenate([np.ravel(x).astype(np.float64) for x in leaves])
+        order = np.argsort(-flat, kind="stable")
+    each = [cost for x, cost in zip(leaves, costs, strict=True) for _ in range(np.size(x))]
+    mask, paid = np.zeros(flat.size, bool), 0
+    for i in order.tolist():
+        paid += each[i]
+        if paid > budget:
+            break
+        mask[i] = True
+    parts = np.split(mask, np.cumsum([np.size(x) for x in leaves])[:-1])
+    return [part.reshape(np.shape(x)) for part, x in zip(parts, leaves, strict=True)]
+
+
 def top_k_rows(scores, k, axis):
     """`top_k` of each slice along `axis`."""
     return np.apply_along_axis(lambda row: top_k([row], k)[0], axis, scores)

@@ -143,3 +143,29 @@ def test_a_total_past_2_to_the_40_is_compared_to_the_unit():
 
 def test_no_counts():
     assert value(_wide.total(jnp.zeros((0, 2), jnp.int32)), _wide.BITS) == [0]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(data=st.data())
+def test_products(bits, data):
+    values = data.draw(four(-sums(bits), sums(bits)))
+    most = [sums(bits) // max(abs(v), 1) for v in values]
+    factors = [data.draw(st.integers(0, m) | st.sampled_from([0, m])) for m in most]
+    product = _wide.times(limbs(values, bits), factors, bits)
+    assert value(product, bits) == [v * f for v, f in zip(values, factors, strict=True)]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(data=st.data())
+def test_how_many_times_a_factor_fits(bits, data):
+    """In the range of products: most * factor <= sums, and any limit."""
+    factors = data.draw(four(0, sums(bits)))
+    most = [data.draw(st.integers(0, (sums(bits) // 2) // max(f, 1))) for f in factors]
+    anywhere = data.draw(four(-sums(bits), sums(bits)))
+    near = [m * f + data.draw(st.integers(-1, 1)) for m, f in zip(most, factors, strict=True)]
+    for limit in (anywhere, near):
+        number = _wide.most_times(limbs(limit, bits), factors, limbs(most, bits), bits)
+        assert value(number, bits) == [
+            0 if bound < 0 else m if f == 0 else min(m, bound // f)
+            for bound, f, m in zip(limit, factors, most, strict=True)
+        ]

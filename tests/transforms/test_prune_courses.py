@@ -129,3 +129,27 @@ def test_bounds_win_over_a_traced_sparsity(sparsity):
     kept = [int(n) for n in bounded()(sparsity)]
     assert min(kept) >= 16
     assert sum(kept) == max(round(128 * (1 - sparsity)), 32)
+
+
+# --- budgets of cost ----------------------------------------------------------------------------
+
+
+def test_a_course_of_cost():
+    """Each event spends its budget, the last one all but less than a weight costs."""
+    params, cost = make_params(), {"low/kernel": 64 * 2, "high/kernel": 64 * 9}
+    course = jp.linear(0.75, begin=0, end=4)
+    tx = jp.prune(optax.sgd(0.0), sparsity=course, when=[0, 2, 4], scope="global", cost=cost)
+
+    @jax.jit
+    def step(i, params, state):
+        return advance(tx, i, params, state)
+
+    state, left = tx.init(params), []
+    for i in range(5):
+        params, state = step(i, params, state)
+        kept = masks_by_path(jp.get_masks(state))
+        left.append(2 * kept["low/kernel"].sum() + 9 * kept["high/kernel"].sum())
+    assert_zeros(params, jp.get_masks(state))
+    for spent, sparsity in zip(left, [0, 0, 0.375, 0.375, 0.75], strict=True):
+        assert 0 <= 704 * (1 - sparsity) - spent < 9
+    assert left[0] == 704
