@@ -88,9 +88,10 @@ def soft_movement(learning_rate: float = 1.0, penalty: float = 0.0) -> Criterion
 
         S <- S - learning_rate * (w * g + penalty * sigmoid(S) * (1 - sigmoid(S)))
 
-    It is ranked globally, `scope="global"`, where the threshold on sigmoid(S) is whatever keeps the
-    number that `sparsity` asks for. In the paper the threshold is fixed and the penalty leads to
-    some sparsity; for that give `sparsity=scores.above(threshold)`.
+    It is ranked globally, `scope="global"`. In the paper the threshold on sigmoid(S) is fixed, and
+    the penalty leads to some sparsity, which has to be found by trial. Here the sparsity is asked
+    for, and the threshold is whatever keeps that many; the penalty pulls most at scores about 0,
+    so that weights which do not move go first.
 
     Args:
       learning_rate: of the scores, above 0.

@@ -76,11 +76,7 @@ def test_a_traced_sparsity_that_is_no_scalar():
             ValueError,
             "criterion for enc/kernel needs gradients",
         ),
-        (
-            {"score": scores.Criterion(lambda w, *, hessian: w, needs=("hessian",))},
-            (TypeError, ValueError),
-            "hessian",
-        ),
+        ({"score": scores.snip}, ValueError, "criterion for enc/kernel remembers gradients"),
         ({"pattern": NM(2, 3)}, ValueError, "enc/kernel: axis 0 of .* is not divisible by 3"),
         ({"pattern": Block((2, 2, 2), (0, 1, 2))}, ValueError, "for enc/kernel: axis 2 of a leaf"),
     ],
@@ -88,6 +84,18 @@ def test_a_traced_sparsity_that_is_no_scalar():
 def test_arguments_that_do_not_fit(options, error, message):
     with pytest.raises(error, match=message):
         masks.make(PARAMS, 0.5, **options)
+
+
+def test_gradients_that_do_not_fit():
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    for broken, message in (
+        (jnp.ones((3, 3)), r"gradient of enc/kernel has shape \(3, 3\)"),
+        (grads["enc"]["kernel"].at[0, 0].set(jnp.nan), "gradient of enc/kernel has NaN"),
+        (grads["enc"]["kernel"].at[0, 0].set(jnp.inf), "NaN or infinite elements"),
+    ):
+        given = grads | {"enc": grads["enc"] | {"kernel": broken}}
+        with pytest.raises(ValueError, match=message):
+            masks.make(PARAMS, 0.5, score=scores.saliency, grads=given)
 
 
 def test_an_empty_tree():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprune import masks, scores
+from jaxprune import Channel, Rule, masks, scores
 
 W = np.array([[1.0, -4.0], [3.0, -2.0]], np.float32)
 
@@ -96,6 +96,30 @@ def test_a_criterion_gets_what_it_needs():
     seen = scores.Criterion(lambda w, *, path, grad: (w, path, grad), needs=("grad", "path"))
     assert seen(1, path="a", grad=2, curvature=3) == (1, "a", 2)
     assert scores.Criterion(lambda w: w)(1, path="a", grad=2) == 1
+
+
+def test_a_criterion_needs_what_there_is():
+    with pytest.raises(ValueError, match="needs 'hessian', which nobody gives it; needs may hold"):
+        scores.Criterion(lambda w, *, hessian: w, needs=("hessian",))
+    for options in ({"needs": ("memory",)}, {"compensate": lambda w, mask, memory: w}):
+        with pytest.raises(ValueError, match=r"memory=None; give scores\.Memory"):
+            scores.Criterion(lambda w, **_: w, **options)
+
+
+def test_a_criterion_gets_params_and_pattern():
+    """Of the whole tree, dense leaves too, and of the rule for its leaf."""
+    seen = {}
+
+    def score(w, path, params, pattern):
+        seen[path] = (sorted(params), str(pattern))
+        return jnp.abs(w)
+
+    criterion = scores.Criterion(score, needs=("path", "params", "pattern"))
+    tree = {"a": {"kernel": W, "bias": W[0]}, "b": {"kernel": W}}
+    rules = [Rule("b/.*", pattern=Channel())]
+    masks.make(tree, 0.5, score=criterion, rules=rules)
+    paths = ["a/bias", "a/kernel", "b/kernel"]
+    assert seen == {"a/kernel": (paths, "unstructured"), "b/kernel": (paths, "channel axis -1")}
 
 
 def test_as_criterion():
