@@ -80,8 +80,11 @@ class _Surgeon:
         return Fisher(memory.outer + g[..., :, None] * g[..., None, :], memory.number + 1)
 
     def fisher(self, outer, number):
-        """The mean of outer products, and damp on the diagonal."""
-        return outer / jnp.maximum(number, 1).astype(jnp.float32) + self.damp * _eye_like(outer)
+        """The mean of outer products, damped: by no less than float32 needs to invert it."""
+        mean = outer / jnp.maximum(number, 1).astype(jnp.float32)
+        eps = mean.shape[-1] * float(jnp.finfo(jnp.float32).eps)
+        least = eps * jnp.trace(mean, axis1=-2, axis2=-1)[..., None, None]
+        return mean + (self.damp + least) * _eye_like(mean)
 
     def score(self, w, path, pattern, memory):
         run = functools.partial(self._score, path=path, pattern=pattern)
@@ -109,12 +112,9 @@ class _Surgeon:
         scores = _per_block(one, memory.outer, blocks, jnp.broadcast_to(unit, blocks.shape))
         if not is_traced(scores):
             self.check(scores, blocks, path)
-        diagonal = jnp.diagonal(memory.outer, axis1=-2, axis2=-1)
-        simple = (
-            0.5
-            * jnp.square(blocks)
-            * (diagonal / jnp.maximum(memory.number, 1).astype(jnp.float32) + self.damp)
-        )
+        number = jnp.maximum(memory.number, 1).astype(jnp.float32)
+        diagonal = jnp.diagonal(memory.outer, axis1=-2, axis2=-1) / number + self.damp
+        simple = 0.5 * diagonal * jnp.square(blocks)
         bad = jnp.any(jnp.isnan(scores) & ~jnp.isnan(blocks), axis=-1, keepdims=True)
         return [self.cut.together(jnp.where(bad, simple, scores), w.shape)]
 
@@ -123,7 +123,8 @@ class _Surgeon:
         if bad:
             raise ValueError(
                 f"{bad} blocks of the Fisher matrix of {path} are not positive definite in "
-                f"float32 with damp={self.damp:g}; raise damp, or scale the loss up."
+                f"float32 with damp={self.damp:g}: squares of gradients overflow, or damp is too "
+                "small for them; scale the loss down, or raise damp."
             )
 
     def _compensate(self, w, mask, memory):
@@ -206,7 +207,8 @@ def obs(
       block: how many inputs of an output F knows the relations of, at least 1. Memory is
         block * size * 4 bytes; 1 is `scores.obd()`.
       damp: what is added to the diagonal of F, above 0. If it is far above the mean squares of
-        gradients, the ranking is that of magnitude.
+        gradients, the ranking is that of magnitude. A block gets no less than float32 needs to
+        invert it, its trace times 1.2e-7 * block.
       window: in `prune`, how many updates before each event F is the mean of, at least 1; between
         those an update costs nothing. After the event it starts anew.
       output_axis: the axis of outputs; -1 in Flax kernels, 0 in Equinox weights.
@@ -214,8 +216,8 @@ def obs(
     Returns:
       A criterion with float32 scores. In `prune_params` the gradients are those of batches, or of
       examples with per_example=True; fewer gradients than `block` leave F to `damp`. Where a
-      block is not positive definite in float32, `prune_params` raises; `prune` takes the diagonal
-      of that block and moves nothing in it.
+      block cannot be inverted, since squares of its gradients overflow, `prune_params` raises;
+      `prune` takes the diagonal of that block and moves nothing in it.
 
     Raises:
       ValueError: a number is out of range.
