@@ -316,6 +316,24 @@ def test_bounds_hold_for_every_candidate():
     search(fitness, many(3, (4, 8)), sparsity=0.75, max_sparsity=0.75)
 
 
+def test_a_budget_of_cost_holds_for_every_candidate():
+    """FLOPs instead of filters: what is left fits half of them, up to one filter."""
+    params = make_params()
+    paths = [f"{name}/kernel" for name in params]
+    uses = dict(zip(paths, (64, 16, 1), strict=True))
+    cost = {p: uses[p] * params[p.split("/")[0]]["kernel"].size for p in paths}
+    dearest = max(cost[p] // params[p.split("/")[0]]["kernel"].shape[-1] for p in paths)
+    left = []
+
+    def fitness(masks):
+        left.append(sum(uses[p] * int(masks[p.split("/")[0]]["kernel"].sum()) for p in paths))
+        return 0.0
+
+    search(fitness, params, cost=cost)
+    assert all(0 <= sum(cost.values()) // 2 - x < dearest for x in left)
+    assert len(set(left)) > 1
+
+
 def test_a_module_with_functions_for_leaves():
     mlp = eqx.nn.MLP(4, 3, 8, depth=2, key=jax.random.key(0))
     rules = [jp.Rule("layers/2/.*", dense=True)]

@@ -338,3 +338,45 @@ def test_memories_lie_where_their_params_lie(name, kind):
     if name in ("snip", "accumulated", "movement"):
         for memory in jax.tree.leaves(state.score_state.memory):
             assert memory.sharding.is_equivalent_to(split, 2)
+
+
+# --- what else a criterion may need ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_params_of_the_moment_and_the_pattern_are_given(jit):
+    """A scale that training changes decides which outputs live."""
+    params = {
+        "conv": {"kernel": jnp.ones((4, 4))},
+        "norm": {"scale": jnp.array([1.0, 2.0, 3.0, 4.0])},
+    }
+    tx = jp.prune(
+        optax.sgd(1.0),
+        sparsity=jp.one_shot(0.5, step=1),
+        pattern=jp.Channel(),
+        score=scores.norm_scale({"conv/kernel": "norm/scale"}),
+    )
+    state = tx.init(params)
+    grads = {
+        "conv": {"kernel": jnp.zeros((4, 4))},
+        "norm": {"scale": jnp.array([-9.0, 0.0, 0.0, 3.5])},
+    }
+
+    def step(params, state):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    step = jax.jit(step) if jit else step
+    for _ in range(2):
+        params, state = step(params, state)
+    assert jp.get_masks(state)["conv"]["kernel"][0].tolist() == [True, False, True, False]
+
+
+def test_units_are_judged_by_the_sum_of_what_they_do():
+    """Taylor: changes of an output's weights that cancel do not count."""
+    params = {"kernel": jnp.ones((2, 2))}
+    grads = {"kernel": jnp.array([[4.0, 1.0], [-4.0, 1.0]])}
+    for score, kept in ((scores.squared_saliency, [True, False]), (scores.taylor, [False, True])):
+        tx = jp.prune(optax.sgd(0.0), sparsity=0.5, pattern=jp.Channel(), score=score)
+        _, state = tx.update(grads, tx.init(params), params)
+        assert jp.get_masks(state)["kernel"][0].tolist() == kept
