@@ -42,14 +42,14 @@ def methods(key):
         "saliency": {"score": scores.accumulated_saliency(0.9), "scope": "global"},
         "movement": {"score": scores.movement},
         "OBD": {"score": scores.obd(), "scope": "global"},
-        "OBS": {"score": scores.obs(32, damp=1e-7, window=64), "scope": "global"},
+        "OBS": {"score": scores.obs(32, damp=1e-7, window=24), "scope": "global"},
     }
 
 
 class Digits:
     """A network of three layers, 64-300-100-10, on scikit-learn's digits; accuracy in %."""
 
-    unit, steps, rate, batch = "test accuracy, %", 600, 2e-3, 64
+    unit, steps, rate, batch = "test accuracy, %", 480, 2e-3, 64
 
     def __init__(self):
         images, labels = load_digits(return_X_y=True)
@@ -91,7 +91,7 @@ class Digits:
 class Text:
     """A decoder of two blocks on the standard library's sources; loss in bits per byte."""
 
-    unit, steps, rate, batch = "bits per byte", 500, 3e-3, 16
+    unit, steps, rate, batch = "bits per byte", 300, 3e-3, 16
     width, heads, context, blocks = 64, 4, 48, 2
 
     def __init__(self):
@@ -189,7 +189,7 @@ def prune_gradually(task, dense, how, steps):
     def run(params, key, level):
         rate = optax.cosine_decay_schedule(task.rate / 2, steps)
         tx = jp.prune(
-            optax.adam(rate), sparsity=ramp(level), when=jp.every(max(steps // 20, 1)), **how
+            optax.adam(rate), sparsity=ramp(level), when=jp.every(max(steps // 12, 1)), **how
         )
         params, state = fit(task, tx, params, key, steps)
         kept = [m.sum() for m in jax.tree.leaves(jp.get_masks(state))]
