@@ -162,7 +162,7 @@ def sensitivity(
         a time, and values are means over batches, each with the same weight. Every new shape of
         a batch compiles anew.
       sparsities: the grid, ascending, 0 <= s < 1.
-      score, pattern, grads, memory: as in `masks.make`.
+      score, pattern, grads, memory: as in `masks.make`. Kept weights do not move.
       rules: `Rule`s by path: which leaves are prunable, their patterns and criteria. Sparsities
         and bounds in them do not count here: the grid says how far each leaf is pruned.
       progress: whether to show a bar on stderr, by tqdm.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxprune._checks import is_traced
 from jaxprune._sharding import placed_as, varying_as, with_auto_axes
 from jaxprune.masks._targets import Setup, Target
 from jaxprune.select import _keys, _wide
@@ -23,7 +24,7 @@ class Given(NamedTuple):
       params: path -> array, of all leaves of the tree.
       grads: gradients, or what stands in their place.
       memory: what criteria remember.
-      alive: bool arrays; other weights rank below all of these.
+      alive: bool arrays, or None; other weights rank below all of these.
     """
 
     params: Any = None
@@ -40,7 +41,9 @@ class Given(NamedTuple):
 def params_needed(setup: Setup, paths, leaves):
     """Path -> array for `Given`, or None where no criterion asks for it."""
     needed = any("params" in t.criterion.needs for t in setup.targets)
-    return dict(zip(paths, leaves, strict=True)) if needed else None
+    if not needed:
+        return None
+    return {p: x for p, x in zip(paths, leaves, strict=True) if hasattr(x, "dtype")}
 
 
 def _ranked(target: Target, w, given: Given, i: int):
@@ -48,14 +51,20 @@ def _ranked(target: Target, w, given: Given, i: int):
     criterion = target.criterion
     if not _keys.can_order(w.dtype):  # float8 and the like
         w = w.astype(jnp.float32)
-    if criterion.fused and given.alive is None:
+    alive = None if given.alive is None else given.alive[i]
+    if criterion.fused and alive is None:
         _check_scores(target, w, jax.eval_shape(criterion.function, w))
         return w
     scores = criterion(
         w, path=target.path, pattern=target.pattern, params=given.params, **given.context(i)
     )
     _check_scores(target, w, scores)
-    return scores if given.alive is None else jnp.where(given.alive[i], scores, -jnp.inf)
+    if not is_traced(scores) and scores.sharding != w.sharding:
+        scores = jax.device_put(scores, w.sharding)  # and so the mask
+    if alive is None:
+        return scores
+    scores = jnp.where(jnp.isnan(scores), jnp.finfo(scores.dtype).min, scores)
+    return jnp.where(alive, scores, -jnp.inf)
 
 
 def _check_scores(target, w, scores):
@@ -146,7 +155,8 @@ def compute(setup: Setup, leaves, given: Given, num_keep, lower, upper, *, in_up
         _ranked(target, w, given, i)
         for i, (target, w) in enumerate(zip(setup.targets, leaves, strict=True))
     ]
-    static = setup.program if given.alive is None else setup.program_of_scores
+    alive = [None] * len(leaves) if given.alive is None else given.alive
+    static = setup.program([x is None for x in alive])
     program = functools.partial(_compute, static, in_update=in_update)
     return with_auto_axes(program, ranked, num_keep, lower, upper, like=leaves)
 

@@ -69,25 +69,25 @@ class Setup:
         costs = tuple(t.cost for t in self.targets)
         return None if set(costs) == {1} else costs
 
-    @property
-    def program(self) -> "Setup":
+    def program(self, in_place) -> "Setup":
         """What a compiled selection depends on: equal programs are compiled once.
 
         Scores that are not made in the selection are its input, whatever made them.
+
+        Args:
+          in_place: for each target whether selection may make scores from the leaf.
         """
-        return dataclasses.replace(self, targets=tuple(map(_programmed, self.targets)))
-
-    @property
-    def program_of_scores(self) -> "Setup":
-        """The same where no scores are made in the selection."""
-        targets = (dataclasses.replace(t, criterion=_STORED) for t in self.targets)
-        return dataclasses.replace(self, targets=tuple(targets)).program
+        targets = (
+            _programmed(t, may and t.criterion.fused)
+            for t, may in zip(self.targets, in_place, strict=True)
+        )
+        return dataclasses.replace(self, targets=tuple(targets))
 
 
-def _programmed(target: Target) -> Target:
+def _programmed(target: Target, fused: bool) -> Target:
     return dataclasses.replace(
         target,
-        criterion=target.criterion if target.criterion.fused else _STORED,
+        criterion=target.criterion if fused else _STORED,
         rule="",
         sparsity=None,
         min_sparsity=None,

@@ -15,6 +15,7 @@ from jaxprune.masks._make import place
 from jaxprune.masks._targets import Setup, options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
+from jaxprune.scores._criterion import started
 
 _AT_ONCE, _WEIGHTS_AT_ONCE = 16, 1 << 24  # gradients of examples made side by side
 
@@ -83,18 +84,24 @@ def collect(
       [[False, True], [True, False]]
     """
     setup, _ = resolve(params, options(score, pattern, "leaf", None, rules, None, None))
-    return Stream(setup, loss, batches, per_example, progress)(params)
+    return Stream(setup, params, loss, batches, per_example, progress)(params)
 
 
 class Stream:
-    """The programs that collect, compiled once for all rounds of pruning."""
+    """The programs that collect, compiled once for all rounds of pruning.
 
-    def __init__(self, setup: Setup, loss, batches, per_example, progress):
+    They see a dict from path to floating array; other leaves, such as functions in a module, are
+    put back where the loss is called.
+    """
+
+    def __init__(self, setup: Setup, params, loss, batches, per_example, progress):
         if not callable(loss):
             raise TypeError(f"loss={loss!r} is no function; pass loss(params, batch) -> scalar.")
         if batches is None:
             raise ValueError("loss is given without data; pass batches=, an iterable of batches.")
-        self.setup, self.loss, self.batches = setup, loss, batches
+        self.setup, self.batches = setup, batches
+        self.paths, self.leaves, self.structure = flatten(params)
+        self.loss_of_tree = loss
         self.per_example, self.progress = per_example, progress
         probes = {t.criterion.probe for t in setup.targets}
         self.probes = [probe for probe in probes if probe is not None]
@@ -103,34 +110,39 @@ class Stream:
         self.second = jax.jit(self._probes, donate_argnums=2)
 
     def __call__(self, params) -> Collected:
-        """What is collected at `params`."""
+        """What is collected at `params`, of the tree that the programs are for."""
+        real = _real(params)
         if self.probes and isinstance(self.batches, Iterator):
             raise TypeError(
                 "the criterion probes the loss, which reads the batches twice, and batches is an "
                 "iterator that can be read once; pass a list."
             )
-        sums, memory = self._run(self.first, params, self._start(params, probed=False))
+        sums, memory = self._run(self.first, real, self._start(real, probed=False))
         if self.probes:
-            start = self._start(params, probed=True)
-            probed, more = self._run(functools.partial(self.second, sums), params, start)
+            start = self._start(real, probed=True)
+            probed, more = self._run(functools.partial(self.second, sums), real, start)
             sums = sums | probed
             memory = [a if b is None else b for a, b in zip(memory, more, strict=True)]
-        _, leaves, structure = flatten(params)
-        grads = [
-            sums[t.path].astype(leaves[t.index].dtype) if "grad" in t.criterion.needs else None
-            for t in self.setup.targets
-        ]
-        return Collected(place(self.setup, grads, structure), place(self.setup, memory, structure))
+        grads = [sums[t.path] if "grad" in t.criterion.needs else None for t in self.setup.targets]
+        return Collected(
+            place(self.setup, grads, self.structure), place(self.setup, memory, self.structure)
+        )
 
-    def _run(self, program, params, carry):
+    def loss(self, real, batch):
+        """The loss of the whole tree with those floating leaves."""
+        pairs = zip(self.paths, self.leaves, strict=True)
+        tree = self.structure.unflatten([real.get(p, x) for p, x in pairs])
+        return self.loss_of_tree(tree, batch)
+
+    def _run(self, program, real, carry):
         """Mean over batches of what `program` sums, and the memories."""
         batches, number = self.batches, 0
         if self.progress:
             batches = _bar(batches)
         for number, batch in enumerate(batches, 1):
             if number == 1:
-                self._check_loss(params, batch)
-            carry = program(params, carry, batch, jnp.int32(number - 1))
+                self._check_loss(real, batch)
+            carry = program(real, carry, batch, jnp.int32(number - 1))
         if not number:
             raise ValueError("batches is empty: a criterion cannot be had from no data.")
         sums, memory, bad = carry
@@ -141,56 +153,45 @@ class Stream:
             )
         return jax.tree.map(lambda x: x / number, sums), memory
 
-    def _check_loss(self, params, batch):
-        value = jax.eval_shape(self.loss, params, batch)
+    def _check_loss(self, real, batch):
+        value = jax.eval_shape(self.loss, real, batch)
         if getattr(value, "shape", None) != ():
             shape = getattr(value, "shape", type(value).__name__)
             raise TypeError(f"loss(params, batch) gave {shape}, not a scalar; take its mean.")
 
-    def _start(self, params, probed):
-        _, leaves, _ = flatten(params)
+    def _start(self, real, probed):
         wanted = {t.path for t in self.setup.targets if (t.criterion.probe is not None) == probed}
         memory = [
-            rule.init(leaves[t.index]) if rule is not None and t.path in wanted else None
+            started(rule, real[t.path]) if rule is not None and t.path in wanted else None
             for t, rule in zip(self.setup.targets, self.memories, strict=True)
         ]
         # A probe is given the gradient of the whole tree.
-        every = {
-            p: x for p, x in _real(params).items() if p in wanted or (self.probes and not probed)
-        }
+        every = {p: x for p, x in real.items() if p in wanted or (self.probes and not probed)}
         sums = {p: jnp.zeros_like(x, dtype=jnp.float32) for p, x in every.items()}
         return sums, memory, jnp.int32(-1)
 
-    def _add(self, carry, found, leaves, number):
+    def _add(self, carry, found, real, number):
         """Sums and memories after one more gradient, or what stands in its place."""
         sums, memory, bad = carry
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(found[p])) for p in sums]))
         sums = {p: x + found[p].astype(jnp.float32) for p, x in sums.items()}
         memory = [
-            m if m is None else rule.update(m, leaves[t.index], found[t.path])
+            m if m is None else rule.update(m, real[t.path], found[t.path])
             for t, rule, m in zip(self.setup.targets, self.memories, memory, strict=True)
         ]
         return sums, memory, jnp.where((bad < 0) & ~finite, number, bad)
 
-    def _gradients(self, params, carry, batch, number):
-        _, leaves, _ = flatten(params)
-        real = _real(params)
-        grad = jax.grad(lambda real, batch: self.loss(_with(params, real), batch))
+    def _gradients(self, real, carry, batch, number):
+        grad = jax.grad(self.loss)
         if not self.per_example:
-            return self._add(carry, grad(real, batch), leaves, number)
-        sizes = {x.shape[0] for x in jax.tree.leaves(batch)}
-        if len(sizes) != 1:
-            raise ValueError(
-                f"per_example=True, but the arrays of a batch have first axes of {sorted(sizes)}; "
-                "examples lie along the first axis of all of them."
-            )
-        (examples,) = sizes
+            return self._add(carry, grad(real, batch), real, number)
+        examples = _num_examples(batch)
         most = max(1, min(_AT_ONCE, _WEIGHTS_AT_ONCE // max(sum(x.size for x in real.values()), 1)))
         side = max(k for k in range(1, min(most, examples) + 1) if examples % k == 0)
         groups = jax.tree.map(lambda x: x.reshape(-1, side, 1, *x.shape[1:]), batch)
 
         def add_one(carry, found):
-            return self._add(carry, found, leaves, number), None
+            return self._add(carry, found, real, number), None
 
         def add_group(carry, group):
             return lax.scan(add_one, carry, jax.vmap(grad, (None, 0))(real, group))
@@ -200,16 +201,14 @@ class Stream:
         (total, memory, bad), _ = lax.scan(add_group, (zeros, memory, bad), groups)
         return {p: x + total[p] / examples for p, x in sums.items()}, memory, bad
 
-    def _probes(self, grads, params, carry, batch, number):
-        _, leaves, _ = flatten(params)
-        real = _real(params)
+    def _probes(self, grads, real, carry, batch, number):
         grads = {p: g.astype(real[p].dtype) for p, g in grads.items()}
         found: dict[str, Any] = {}
         for probe in self.probes:
-            made = probe(lambda x: self.loss(_with(params, x), batch), real, grads, number)
+            made = probe(lambda x: self.loss(x, batch), real, grads, number)
             chosen = [t.path for t in self.setup.targets if t.criterion.probe == probe]
             found |= {p: made[p] for p in chosen}
-        return self._add(carry, found, leaves, number)
+        return self._add(carry, found, real, number)
 
 
 def _real(params):
@@ -218,14 +217,19 @@ def _real(params):
     return {
         p: jnp.asarray(x)
         for p, x in zip(paths, leaves, strict=True)
-        if jnp.issubdtype(jnp.result_type(x), jnp.floating)
+        if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
     }
 
 
-def _with(params, real):
-    """The params with other floating leaves."""
-    paths, leaves, structure = flatten(params)
-    return structure.unflatten([real.get(p, x) for p, x in zip(paths, leaves, strict=True)])
+def _num_examples(batch) -> int:
+    shapes = [jnp.shape(x) for x in jax.tree.leaves(batch)]
+    sizes = {shape[0] if shape else 0 for shape in shapes}
+    if len(sizes) != 1 or sizes == {0}:
+        raise ValueError(
+            f"per_example=True, but the arrays of a batch have shapes {shapes}; examples lie along "
+            "the first axis of all of them, one or more."
+        )
+    return sizes.pop()
 
 
 def _bar(batches):

@@ -1,5 +1,7 @@
 """One line, one shot; or a few."""
 
+from collections.abc import Iterator
+
 import jax.numpy as jnp
 
 from jaxprune._checks import check_sparsity
@@ -79,7 +81,12 @@ def prune_params(
             name = "grads" if memory is None else "memory"
             raise ValueError(f"{name} and loss are both given; leave one out.")
         if loss is not None:
-            stream = Stream(setup, loss, batches, per_example, progress)
+            if rounds > 1 and isinstance(batches, Iterator):
+                raise TypeError(
+                    f"rounds={rounds} read the batches again, and batches is an iterator that can "
+                    "be read once; pass a list."
+                )
+            stream = Stream(setup, params, loss, batches, per_example, progress)
         elif rounds > 1:
             raise ValueError(
                 f"rounds={rounds}, and each needs gradients of its own; pass loss= and batches=."

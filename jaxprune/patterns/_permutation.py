@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import axes
-from jaxprune._checks import is_traced
+from jaxprune._checks import check_key, is_traced
 from jaxprune._table import missing
 from jaxprune.patterns import _gains
 from jaxprune.patterns._nm import NM
@@ -265,6 +265,8 @@ def _check_effort(escapes, key, sweeps):
         raise ValueError(f"escapes={escapes} must be at least 0.")
     if escapes and key is None:
         raise ValueError(f"escapes={escapes} are drawn at random; pass key=jax.random.key(seed).")
+    if key is not None:
+        check_key(key)
     if sweeps is None:
         return
     if isinstance(sweeps, bool) or not isinstance(sweeps, int | float):

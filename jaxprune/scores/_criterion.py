@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 _NEEDS = ("path", "pattern", "params", "grad", "memory")
 
@@ -39,6 +40,11 @@ class Memory:
     window: int | None = None
 
 
+def started(memory: Memory, w):
+    """What is remembered at first; never the leaf's own buffer, which may be donated beside it."""
+    return jax.tree.map(lambda x: jnp.copy(x) if x is w else x, memory.init(w))
+
+
 @dataclasses.dataclass(frozen=True)
 class Criterion:
     """A function from a leaf to its scores, and what it needs to know.
@@ -56,6 +62,8 @@ class Criterion:
       probe: `probe(loss, params, grads, step) -> tree` of what to take in place of gradients,
         where `loss(params)` is a scalar, `grads` its gradient and `step` an int32 number of the
         batch; None takes the gradients themselves.
+      signed: whether scores may be below 0, which is what weights that are pruned already score;
+        then those rank below all others, and what is pruned stays so.
       compensate: `compensate(w, mask, memory) -> w`, the leaf after it was pruned, with the kept
         weights moved to make up for the others; None leaves them where they are.
 
@@ -72,9 +80,12 @@ class Criterion:
     elementwise: bool = False
     memory: Memory | None = None
     probe: Callable[..., Any] | None = None
+    signed: bool = False
     compensate: Callable[..., jax.Array] | None = None
 
     def __post_init__(self):
+        if isinstance(self.needs, str):
+            raise TypeError(f"a criterion's needs={self.needs!r} must be a tuple of names.")
         strange = [name for name in self.needs if name not in _NEEDS]
         if strange:
             raise ValueError(
@@ -110,7 +121,7 @@ def as_criterion(score) -> Criterion:
             "jnp.square, which maps a leaf to scores of its shape."
         )
     try:
-        hash(function)
+        hash(score)
     except TypeError as error:
         raise TypeError(
             f"score={score!r} cannot be hashed, so that programs compiled for it could not be told "

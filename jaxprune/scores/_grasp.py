@@ -16,6 +16,7 @@ grasp = Criterion(
     lambda w, grad: w.astype(jnp.float32) * grad.astype(jnp.float32),
     needs=("grad",),
     probe=hessian_gradient,
+    signed=True,
 )
 """The criterion w * (H g): weights whose removal would reduce the norm of the gradient are kept.
 
@@ -24,8 +25,8 @@ grasp = Criterion(
 It is made for freshly initialised params, ranked globally. Over several batches g is the gradient
 of all of them. The paper divides logits by a temperature of 200; do so in your loss.
 
-Float32 scores of either sign. In `prune` it needs the loss: `tx.update(grads, state, params,
-value_fn=loss)`, where `loss(params)` is that of the step's batch.
+Float32 scores of either sign; what is pruned already stays so. In `prune` it needs the loss:
+`tx.update(grads, state, params, value_fn=loss)`, where `loss(params)` is that of the step's batch.
 
 Example:
   >>> import jax.numpy as jnp

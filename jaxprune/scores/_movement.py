@@ -78,13 +78,8 @@ class _Penalised:
         return Moved(memory.moved + self.rate * (step - pull), weight)
 
 
-def _soft_score(w, memory):
-    del w
-    return jax.nn.sigmoid(memory.moved)
-
-
 def soft_movement(learning_rate: float = 1.0, penalty: float = 0.0) -> Criterion:
-    """The criterion sigmoid(S) of movement scores that an L1 penalty pulls down.
+    """The criterion S of movement whose sigmoid an L1 penalty pulls down.
 
         S <- S - learning_rate * (w * g + penalty * sigmoid(S) * (1 - sigmoid(S)))
 
@@ -98,7 +93,8 @@ def soft_movement(learning_rate: float = 1.0, penalty: float = 0.0) -> Criterion
       penalty: of sum(sigmoid(S)), the expected number of weights kept, at least 0.
 
     Returns:
-      A criterion with float32 scores in [0, 1]; they begin at 0.5.
+      A criterion with float32 scores S; they begin at 0. sigmoid(S) has the same order, and would
+      make scores above 17 equal.
 
     Raises:
       ValueError: a number is out of range.
@@ -109,7 +105,7 @@ def soft_movement(learning_rate: float = 1.0, penalty: float = 0.0) -> Criterion
       >>> score = scores.soft_movement()
       >>> w, g = jnp.array([1.0, -2.0]), jnp.array([3.0, 0.5])
       >>> score(w, memory=score.memory.update(score.memory.init(w), w, g))
-      Array([0.04742587, 0.7310586 ], dtype=float32)
+      Array([-3.,  1.], dtype=float32)
 
     References:
       Sanh et al., Movement pruning, arXiv 2005.07683.
@@ -119,4 +115,4 @@ def soft_movement(learning_rate: float = 1.0, penalty: float = 0.0) -> Criterion
     if not 0 <= penalty < float("inf"):
         raise ValueError(f"penalty={penalty!r} must be at least 0 and finite.")
     update = _Penalised(float(learning_rate), float(penalty))
-    return Criterion(_soft_score, needs=("memory",), memory=Memory(_start, update))
+    return Criterion(_score, needs=("memory",), memory=Memory(_start, update))

@@ -47,8 +47,9 @@ def obd(diagonal=None) -> Criterion:
 
     Returns:
       A criterion with float32 scores. Estimates of a Hessian's diagonal may be negative, and such
-      weights go first. With a `diagonal`, `prune` needs the loss: `tx.update(grads, state, params,
-      value_fn=loss)`, where `loss(params)` is that of the step's batch.
+      weights go first; what is pruned already stays so. With a `diagonal`, `prune` needs the loss:
+      `tx.update(grads, state, params, value_fn=loss)`, where `loss(params)` is that of the step's
+      batch.
 
     Raises:
       TypeError: `diagonal` is no function.
@@ -76,4 +77,4 @@ def obd(diagonal=None) -> Criterion:
             f"diagonal={diagonal!r} is no function; pass scores.hutchinson(key) or "
             "scores.exact_diagonal, or None for the empirical Fisher."
         )
-    return Criterion(_score, needs=("grad",), probe=diagonal)
+    return Criterion(_score, needs=("grad",), probe=diagonal, signed=True)

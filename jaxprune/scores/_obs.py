@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxprune._checks import is_traced
 from jaxprune._sharding import num_devices, with_auto_axes
@@ -53,6 +54,11 @@ class _Cut:
         rows = jnp.pad(rows, ((0, 0), (0, number * block - inputs)), constant_values=fill)
         return rows.reshape(outputs, number, block)
 
+    def sharding(self, of_leaf):
+        """Of blocks: cut over devices as outputs are; inputs lie together."""
+        names = of_leaf.spec[self.output_axis]
+        return NamedSharding(of_leaf.mesh, PartitionSpec(names, None, None, None))
+
     def together(self, blocks, shape):
         """The leaf again."""
         outputs, inputs, *_ = self.lengths(shape)
@@ -70,14 +76,19 @@ class _Surgeon:
     damp: float
 
     def init(self, w):
-        zeros = self.cut.apart(jnp.zeros_like(w, dtype=jnp.float32))
-        return Fisher(zeros[..., :, None] + zeros[..., None, :], jnp.zeros((), jnp.int32))
+        w = jnp.zeros_like(w, dtype=jnp.float32)
+        (outer,) = with_auto_axes(self._outer, w, like=[w], fit=self.cut.sharding)
+        return Fisher(outer, jnp.zeros((), jnp.int32))
+
+    def _outer(self, g):
+        g = self.cut.apart(g)
+        return [g[..., :, None] * g[..., None, :]]
 
     def update(self, memory, w, grad):
         # A weight of 0 is pruned: it does not move, and others must not count on it.
         g = jnp.where(w != 0, grad, jnp.zeros((), grad.dtype)).astype(jnp.float32)
-        g = self.cut.apart(g)
-        return Fisher(memory.outer + g[..., :, None] * g[..., None, :], memory.number + 1)
+        (outer,) = with_auto_axes(self._outer, g, like=[w], fit=self.cut.sharding)
+        return Fisher(memory.outer + outer, memory.number + 1)
 
     def fisher(self, outer, number):
         """The mean of outer products, damped: by no less than float32 needs to invert it."""
@@ -205,7 +216,8 @@ def obs(
 
     Args:
       block: how many inputs of an output F knows the relations of, at least 1. Memory is
-        block * size * 4 bytes; 1 is `scores.obd()`.
+        block * size * 4 bytes; 1 is `scores.obd()`. It is cut over devices as the axis of outputs
+        is; cut inputs are gathered, so cut outputs.
       damp: what is added to the diagonal of F, above 0. If it is far above the mean squares of
         gradients, the ranking is that of magnitude. A block gets no less than float32 needs to
         invert it, its trace times 1.2e-7 * block.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 
 from jaxprune._sharding import varying_as
@@ -13,6 +14,7 @@ from jaxprune.masks._bits import from_bits
 from jaxprune.masks._make import place
 from jaxprune.masks._targets import Options, Setup
 from jaxprune.scores import as_criterion
+from jaxprune.scores._criterion import started
 
 
 class ScoreState(NamedTuple):
@@ -28,14 +30,24 @@ class ScoreState(NamedTuple):
     memory: Any
 
 
-def uses_grads(setup: Setup) -> bool:
-    """Whether some criterion needs gradients, so that the state has a `ScoreState`."""
-    return any(t.criterion.needs_grads for t in setup.targets)
-
-
 def needed(setup: Setup, grads) -> list:
     """The gradients that criteria use, for each target; None where one uses none."""
-    return [grads[t.index] if t.criterion.needs_grads else None for t in setup.targets]
+    read = [grads[t.index] if t.criterion.needs_grads else None for t in setup.targets]
+    for target, grad in zip(setup.targets, read, strict=True):
+        if target.criterion.needs_grads and grad is None:
+            raise ValueError(
+                f"the criterion of {target.path} reads gradients, and that of this leaf is None; "
+                f"give one, or leave the leaf alone by Rule({target.path!r}, dense=True)."
+            )
+    return read
+
+
+def alive(setup: Setup, masks, leaves) -> list:
+    """For each target whose criterion is signed its mask, from the state; None for others."""
+    return [
+        from_bits(mask, w) if t.criterion.signed else None
+        for t, mask, w in zip(setup.targets, masks, leaves, strict=True)
+    ]
 
 
 def kinds_of(chosen: Options) -> tuple:
@@ -45,7 +57,9 @@ def kinds_of(chosen: Options) -> tuple:
 
 def start(setup: Setup, leaves) -> list:
     """What criteria remember at first, for each target."""
-    return [None if m is None else m.init(w) for m, w in zip(_memories(setup), leaves, strict=True)]
+    return [
+        None if m is None else started(m, w) for m, w in zip(_memories(setup), leaves, strict=True)
+    ]
 
 
 def stored(setup: Setup, kinds, memory, structure) -> tuple:
@@ -82,7 +96,7 @@ def stand_ins(kinds, params) -> tuple:
     return tuple(jax.tree.map(stand_in, jax.eval_shape(kind.init, _LEAF)) for kind in kinds)
 
 
-_LEAF = jax.ShapeDtypeStruct((8, 8, 8, 8), np.float32)
+_LEAF = jax.ShapeDtypeStruct((2,) * 12, np.float32)  # has any axis that a criterion may name
 
 
 def _structure(kind):
@@ -106,7 +120,8 @@ def once(condition, function, carry, reads):
 
 def all_finite(arrays) -> jax.Array:
     """Whether there is no NaN and no inf in them, bool."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(arrays)]))
+    each = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(arrays)]
+    return jnp.all(jnp.stack(each)) if each else jnp.ones((), bool)
 
 
 @functools.partial(jax.jit, static_argnames=("setup", "events"))
@@ -198,7 +213,11 @@ def probed(setup: Setup, paths, leaves, structure, grads, step, loss) -> list:
         for path, x in zip(paths, leaves, strict=True)
         if jnp.issubdtype(jnp.result_type(x), jnp.floating)
     }
-    of_real = {path: g for path, g in zip(paths, grads, strict=True) if path in real}
+    of_real = {
+        path: jnp.zeros_like(real[path]) if g is None else g.astype(real[path].dtype)
+        for path, g in zip(paths, grads, strict=True)
+        if path in real
+    }
 
     def loss_of_real(chosen):
         every = [chosen.get(path, x) for path, x in zip(paths, leaves, strict=True)]
@@ -235,8 +254,15 @@ def check_criteria(chosen: Options, inner):
             )
 
 
-def loss_of(extra):
+def loss_of(extra, params):
     """The loss that probes look at, from the extra arguments of an update."""
+    hidden = jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
+    if any(isinstance(x, optax.MaskedNode) for x in hidden):
+        raise ValueError(
+            "the criterion looks at the loss of whole params, of which optax.masked or "
+            "optax.partition shows a part; put prune outside of them, and leave leaves alone by "
+            "Rule(path, dense=True)."
+        )
     if not callable(extra.get("value_fn")):
         raise ValueError(
             "the criterion looks at the loss itself: call tx.update(grads, state, params, "

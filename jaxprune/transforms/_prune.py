@@ -17,6 +17,7 @@ from jaxprune.scores import magnitude
 from jaxprune.transforms import _events
 from jaxprune.transforms._criteria import (
     ScoreState,
+    alive,
     all_finite,
     check_criteria,
     criteria_of,
@@ -31,7 +32,6 @@ from jaxprune.transforms._criteria import (
     stand_ins,
     start,
     stored,
-    uses_grads,
 )
 from jaxprune.transforms._inner import NO_PARAMS, check_inner, is_placeholder, masked_update
 from jaxprune.transforms._state import PruneState
@@ -151,6 +151,7 @@ def prune(
         inner = optax.with_extra_args_support(inner)
     check_criteria(chosen, inner)
     kinds = kinds_of(chosen)
+    uses_grads = any(criterion.needs_grads for criterion in criteria_of(chosen))
 
     @_events.once_per_tree
     def prepare(structure, avals):
@@ -167,19 +168,17 @@ def prune(
     def init(params):
         if is_placeholder(params):
             masks, memory = params, stand_ins(kinds, params)
-            remembers = any(c.needs_grads for c in criteria_of(chosen))
         else:
             setup, _, _, leaves, structure = prepared(params)
             targets = [leaves[t.index] for t in setup.targets]
             masks = place(setup, [ones(w) for w in targets], structure)
-            remembers = uses_grads(setup)
             memory = stored(setup, kinds, start(setup, targets), structure)
         waiting = jnp.zeros((), bool)
         return PruneState(
             prune_step=jnp.zeros((), jnp.int32),
             masks=masks,
             masks_changed=jnp.zeros((), bool),
-            score_state=ScoreState(waiting, memory) if remembers else (),
+            score_state=ScoreState(waiting, memory) if uses_grads else (),
             inner_state=optax.EmptyState() if inner is None else inner.init(params),
         )
 
@@ -192,16 +191,19 @@ def prune(
         targets = [jnp.asarray(leaves[t.index]) for t in setup.targets]
         is_event = jnp.asarray(events.is_event(step))
         given, memory = Given(params_needed(setup, paths, leaves)), []
-        if uses_grads(setup):
+        if uses_grads:
             is_event |= state.score_state.waiting
             grads = structure.flatten_up_to(updates)
+            read = needed(setup, grads)
             memory = recalled(setup, kinds, state.score_state.memory, structure)
-            memory = remember(setup, events, targets, needed(setup, grads), memory, step, is_event)
-            given = given._replace(grads=needed(setup, grads), memory=memory)
+            memory = remember(setup, events, targets, read, memory, step, is_event)
+            given = given._replace(grads=read, memory=memory)
         known = flatten_masks(state.masks)
         old = [known[t.path] for t in setup.targets]
+        if any(t.criterion.signed for t in setup.targets):
+            given = given._replace(alive=alive(setup, old, targets))
         if any(t.criterion.probe is not None for t in setup.targets):
-            loss = loss_of(extra)
+            loss = loss_of(extra, params)
 
             def probe():
                 return probed(setup, paths, leaves, structure, grads, step, loss)

@@ -1,10 +1,13 @@
 """Gradients over batches, streamed, and what pruning makes of them in one call or in rounds."""
 
+import functools
+
 import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -48,6 +51,8 @@ def test_one_pass_over_an_iterator_will_do():
     seen = oneshot.collect(PARAMS, loss, iter(BATCHES), score=scores.snip)
     again = oneshot.collect(PARAMS, loss, BATCHES, score=scores.snip)
     np.testing.assert_array_equal(seen.memory["b"]["kernel"], again.memory["b"]["kernel"])
+    with pytest.raises(TypeError, match="rounds=3 read the batches again"):
+        jp.prune_params(PARAMS, 0.5, score=scores.snip, loss=loss, batches=iter(BATCHES), rounds=3)
     with pytest.raises(TypeError, match="reads the batches twice"):
         oneshot.collect(PARAMS, loss, iter(BATCHES), score=scores.grasp)
 
@@ -195,6 +200,47 @@ def test_linen_nnx_and_equinox():
             assert jax.tree.structure(pruned) == jax.tree.structure(params)
 
 
+def test_a_module_with_functions_for_leaves():
+    """A whole Equinox module, its activation function among the leaves."""
+    module = eqx.nn.MLP(6, 4, 8, 1, key=jax.random.key(0))
+    value = lambda m, x: jnp.mean(jnp.square(jax.vmap(m)(x) - 1))  # noqa: E731
+    for score in (scores.saliency, scores.obs(4, output_axis=0), scores.obd(scores.exact_diagonal)):
+        pruned, masks = jp.prune_params(
+            module, 0.5, score=score, loss=value, batches=BATCHES, rounds=2
+        )
+        assert jp.masks.density(masks) == 0.5
+        assert pruned.activation is module.activation
+
+
+def test_means_of_low_precision_gradients_are_float32():
+    """In bfloat16 the mean gradient of the last weight would tie with all others."""
+    params = {"kernel": jnp.ones((2, 4), jnp.bfloat16)}
+    more = np.zeros((2, 4), np.float32)
+    more[1, 3] = 0.01
+    batches = [jnp.ones((2, 4))] * 7 + [jnp.ones((2, 4)) + jnp.asarray(more)]
+    linear = lambda p, x: jnp.sum(p["kernel"].astype(jnp.float32) * x)  # noqa: E731
+    seen = oneshot.collect(params, linear, batches, score=scores.saliency)
+    assert seen.grads["kernel"].dtype == jnp.float32
+    _, masks = jp.prune_params(params, 0.875, score=scores.saliency, loss=linear, batches=batches)
+    assert bool(masks["kernel"][1, 3])
+
+
+def test_a_memory_that_begins_as_the_leaf():
+    """Distance from where training began: the state must not share a buffer with the params."""
+    start = scores.Memory(init=lambda w: w, update=lambda memory, w, grad: memory)
+    score = scores.Criterion(lambda w, memory: jnp.abs(w - memory), needs=("memory",), memory=start)
+    jp.prune_params(PARAMS, 0.5, score=score, loss=loss, batches=BATCHES)
+    tx = jp.prune(optax.sgd(0.1), sparsity=0.5, score=score)
+    params = jax.tree.map(jnp.copy, PARAMS)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state):
+        updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    step(params, tx.init(params))
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 
@@ -236,11 +282,17 @@ def test_what_is_given_twice_or_not_at_all():
 
 
 def test_examples_lie_along_one_axis():
-    batches = [(BATCHES[0], jnp.ones(3))]
-    with pytest.raises(ValueError, match=r"first axes of \[3, 4\]"):
-        oneshot.collect(
-            PARAMS, lambda p, b: loss(p, b[0]), batches, score=scores.obd(), per_example=True
-        )
+    for other, shapes in ((jnp.ones(3), r"\(3,\)"), (jnp.float32(1), r"\(\)")):
+        with pytest.raises(ValueError, match=rf"shapes \[\(4, 6\), {shapes}\]; examples lie along"):
+            oneshot.collect(
+                PARAMS,
+                lambda p, b: loss(p, b[0]),
+                [(BATCHES[0], other)],
+                score=scores.obd(),
+                per_example=True,
+            )
+    with pytest.raises(ValueError, match="one or more"):
+        oneshot.collect(PARAMS, loss, [BATCHES[0][:0]], score=scores.obd(), per_example=True)
 
 
 def test_a_bar(capfd):

@@ -114,7 +114,7 @@ def test_soft_movement():
         memory = score.memory.update(
             memory, jnp.asarray(w, jnp.float32), jnp.asarray(g, jnp.float32)
         )
-    close([score(jnp.ones(2), memory=memory)], [1 / (1 + np.exp(-s))])
+    close([score(jnp.ones(2), memory=memory)], [s])
     for bad in ({"learning_rate": 0}, {"penalty": -1.0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             scores.soft_movement(**bad)

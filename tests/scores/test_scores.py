@@ -101,6 +101,8 @@ def test_a_criterion_gets_what_it_needs():
 def test_a_criterion_needs_what_there_is():
     with pytest.raises(ValueError, match="needs 'hessian', which nobody gives it; needs may hold"):
         scores.Criterion(lambda w, *, hessian: w, needs=("hessian",))
+    with pytest.raises(TypeError, match="needs='grad' must be a tuple"):
+        scores.Criterion(lambda w, *, grad: w, needs="grad")
     for options in ({"needs": ("memory",)}, {"compensate": lambda w, mask, memory: w}):
         with pytest.raises(ValueError, match=r"memory=None; give scores\.Memory"):
             scores.Criterion(lambda w, **_: w, **options)

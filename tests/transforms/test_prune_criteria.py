@@ -300,6 +300,59 @@ def test_chained_last_there_are_no_raw_gradients(name):
         jp.prune(score=GRADS[name], sparsity=0.5)
 
 
+def test_what_is_pruned_does_not_displace_live_weights_of_negative_score():
+    """Curvature below 0 everywhere: the live weights all score below the 0 of the pruned one."""
+
+    def concave(params):
+        return -jnp.sum(params["kernel"] ** 4) / 4
+
+    tx = jp.prune(
+        optax.sgd(0.0),
+        sparsity=lambda step: jnp.where(step < 1, 0.25, 0.5),
+        when=[0, 1],
+        score=scores.obd(scores.exact_diagonal),
+    )
+    params = {"kernel": jnp.array([[4.0, 3.0], [2.0, 1.0]])}
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state = tx.update(jax.grad(concave)(params), state, params, value_fn=concave)
+        params = optax.apply_updates(params, updates)
+    assert params["kernel"].tolist() == [[0.0, 0.0], [2.0, 1.0]]
+
+
+def test_probes_and_gradients_of_other_kinds():
+    """Float32 gradients of bfloat16 params, and None of a leaf that is frozen."""
+    params = {"kernel": jnp.ones((4, 4), jnp.bfloat16), "frozen": jnp.ones(4)}
+    value = lambda p: jnp.sum(jnp.square(p["kernel"].astype(jnp.float32)) * p["frozen"][None])  # noqa: E731
+    grads = {"kernel": jnp.ones((4, 4), jnp.float32), "frozen": None}
+    tx = jp.prune(optax.identity(), sparsity=0.5, score=scores.grasp)
+    _, state = tx.update(grads, tx.init(params), params, value_fn=value)
+    assert int(jp.get_masks(state)["kernel"].sum()) == 8
+
+
+def test_a_probe_of_a_part_of_the_params_is_an_error():
+    params = make_params()
+    show = {"a": {"bias": True, "kernel": True}, "b": {"kernel": False}}
+    tx = optax.masked(pruner(scores.grasp), show)
+    with pytest.raises(ValueError, match=r"put prune outside of them"):
+        tx.update(params, tx.init(params), params, value_fn=loss)
+
+
+def test_a_gradient_that_is_none_is_an_error():
+    params = make_params()
+    grads = params | {"b": {"kernel": None}}
+    tx = pruner(scores.saliency)
+    with pytest.raises(ValueError, match="criterion of b/kernel reads gradients"):
+        tx.update(grads, tx.init(params), params)
+
+
+def test_rules_may_leave_no_leaf_to_the_criterion_of_the_call():
+    tx = pruner(scores.saliency, rules=[jp.Rule(".*kernel", score=scores.magnitude)])
+    state = tx.init(make_params())
+    optax.tree_utils.tree_map_params(tx, lambda x: x, state)
+    assert_same(run(tx)[-1][0], run(pruner(scores.magnitude))[-1][0])
+
+
 # --- devices --------------------------------------------------------------------------------------
 
 
