@@ -249,6 +249,21 @@ def shown(rows):
         yield cells
 
 
+def markdown(rows):
+    """The table as Markdown: means, and ranges over seeds in small print."""
+    lines = [
+        "| method | | dense | 80 % | 90 % | 95 % | 98 % |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        cells = [row["method"], row["how"]]
+        for level in ("0.0", *map(str, LEVELS)):
+            v = np.array(row.get(level, []))
+            cells.append(f"{v.mean():.2f} ({v.min():.2f}-{v.max():.2f})" if v.size else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=("digits", "text"))
@@ -264,7 +279,9 @@ def main():
         Console(width=180).print(table(title, list(shown(results[name]))))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(results, indent=1))
-    print(f"wrote {args.out}")
+    tables = [f"{name}\n\n{markdown(rows)}\n" for name, rows in results.items()]
+    args.out.with_suffix(".md").write_text("\n".join(tables))
+    print(f"wrote {args.out} and {args.out.with_suffix('.md')}")
 
 
 if __name__ == "__main__":
