@@ -80,7 +80,7 @@ def hutchinson(key: jax.Array, samples: int = 1):
 def exact_diagonal(loss, params, grads, step):
     """The diagonal of the Hessian, exactly, by as many Hessian-vector products as weights.
 
-    For `scores.obd(exact_diagonal)`, of small models: a check on estimates.
+    For `scores.obd(exact_diagonal)`, of small models on one device: a check on estimates.
 
     Args:
       loss: params -> scalar.

@@ -129,3 +129,16 @@ def test_blocks_that_are_cut_tie_as_whole_ones(layout):
     np.testing.assert_array_equal(
         mask["kernel"], np.repeat([True, False], 32)[:, None] | np.zeros(64, bool)
     )
+
+
+@pytest.mark.parametrize("score", [jp.scores.lamp, jp.scores.obs(4)], ids=["lamp", "obs"])
+def test_masks_of_stored_scores_lie_where_their_leaves_lie(score):
+    """Also where the criterion forgets how a leaf was cut."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    split = NamedSharding(mesh, P(None, "x"))
+    tree = {"kernel": jax.device_put(params()["matrix"]["kernel"].astype(jnp.float32), split)}
+    memory = None
+    if score.memory is not None:
+        memory = {"kernel": score.memory.init(tree["kernel"])}
+    made = jp.masks.make(tree, 0.5, score=score, memory=memory)
+    assert made["kernel"].sharding.is_equivalent_to(split, 2)
