@@ -239,6 +239,20 @@ def run(task, *, quick=False):
     return rows
 
 
+def fit_of(task):
+    """How well the trained network of the first seed fits its data: rows of a table."""
+    params = jax.tree.map(lambda x: x[0], train_dense(task, 2 * task.steps))
+    batches = [task.sample(key) for key in jax.random.split(jax.random.key(4), 2048 // task.batch)]
+    alone = jax.tree.map(lambda *x: jnp.concatenate(x)[:, None], *batches)
+    gradient = lambda example: jax.grad(task.loss)(params, example)  # noqa: E731
+    square = jax.jit(lambda example: optax.tree.norm(gradient(example), squared=True))
+    traces = lax.map(square, alone)
+    traces = np.sort(traces)[::-1]
+    top = traces[: len(traces) // 100].sum() / traces.sum()
+    loss = np.mean([task.loss(params, batch) for batch in batches])
+    return [{"training loss": float(loss), "1 % of examples have of the Fisher trace": float(top)}]
+
+
 def shown(rows):
     """Means and, in brackets, the range over seeds."""
     for row in rows:
@@ -267,6 +281,7 @@ def markdown(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=("digits", "text"))
+    parser.add_argument("--fit", action="store_true", help="how well the trained networks fit")
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/criteria.json"))
     args = parser.parse_args()
@@ -274,9 +289,14 @@ def main():
     results = {}
     for name in [args.task] if args.task else tasks:
         task = tasks[name]()
+        if args.fit:
+            Console().print(table(f"{name}: the trained network", fit_of(task)))
+            continue
         results[name] = run(task, quick=args.quick)
         title = f"{name}: {task.unit}, mean of {SEEDS} seeds (lowest to highest)"
         Console(width=180).print(table(title, list(shown(results[name]))))
+    if args.fit:
+        return
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(results, indent=1))
     tables = [f"{name}\n\n{markdown(rows)}\n" for name, rows in results.items()]
