@@ -4,6 +4,7 @@ from jaxprune import allocate as allocate
 from jaxprune import analysis as analysis
 from jaxprune import iterate as iterate
 from jaxprune import masks as masks
+from jaxprune import oneshot as oneshot
 from jaxprune import patterns as patterns
 from jaxprune import recipes as recipes
 from jaxprune import schedules as schedules
@@ -56,6 +57,7 @@ __all__ = [
     "masks",
     "masks_changed",
     "one_shot",
+    "oneshot",
     "patterns",
     "plan",
     "polynomial",
