@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxprune import allocate as _allocate
 from jaxprune._checks import check_sparsity, is_traced
-from jaxprune.masks._room import check_budget, check_pattern, check_room, dense_cost
+from jaxprune.masks._room import check_pattern, check_room, dense_cost
 from jaxprune.masks._targets import Setup
 from jaxprune.select import _wide
 
@@ -56,7 +56,6 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
             num_keep[group] = _kept(dense_cost(targets), sparsity)
             if progress >= 1:
                 check_pattern(setup, targets, num_keep[group], sparsity)
-                check_budget(setup, targets, num_keep[group], sparsity)
             check_room(setup, targets, [bounds[i] for i in indices], num_keep[group], sparsity)
     if shared:
         leaves = {

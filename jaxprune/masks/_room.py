@@ -34,17 +34,6 @@ def check_pattern(setup, targets, kept, sparsity):
         )
 
 
-def check_budget(setup, targets, kept, sparsity):
-    """A budget of cost pays for any one unit, or the ranking could end before it begins."""
-    dearest = max(targets, key=lambda t: t.cost if t.units else 0)
-    if setup.costs is not None and 0 < kept < dearest.cost:
-        raise ValueError(
-            f"{_asked(setup, sparsity)} leaves {_scope(setup, targets)} less than one unit of "
-            f"{dearest.path} costs, {kept} of {dearest.cost}; ask for less, or give that leaf a "
-            f"sparsity of its own, Rule({dearest.path!r}, sparsity=...)."
-        )
-
-
 def check_room(setup, targets, bounds, kept, sparsity):
     """The bounds of the targets, on units, allow what is kept."""
     pairs = list(zip(targets, bounds, strict=True))

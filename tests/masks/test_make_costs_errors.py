@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxprune import NM, Block, Channel, Rule, masks, plan, prune, prune_params
+from jaxprune import NM, Block, Rule, masks, plan, prune, prune_params
 
 PARAMS = {
     "a": {"kernel": np.arange(24, dtype=np.float32).reshape(6, 4)},
@@ -109,13 +109,3 @@ def test_a_pattern_that_leaves_no_room():
     rules = [Rule("b/.*", min_sparsity=0.75)]
     with pytest.raises(ValueError, match=r"of the cost is out of reach .* leaves no room"):
         masks.make(PARAMS, 0.5, **options, rules=rules)
-
-
-def test_a_budget_below_one_unit():
-    """The ranking would end at its first unit, and nothing would be kept."""
-    params = {name: {"kernel": np.full((4, 4), x, np.float32)} for name, x in (("a", 1), ("b", 2))}
-    how = {"scope": "global", "pattern": Channel(), "cost": {"a/kernel": 4, "b/kernel": 100}}
-    with pytest.raises(ValueError, match="less than one unit of b/kernel costs, 10 of 25"):
-        masks.make(params, 0.9, **how)
-    made = masks.make(params, 0.7, **how)
-    assert int(made["b"]["kernel"].any(0).sum()) == 1
