@@ -46,8 +46,8 @@ def make(
         each scope, which must not be "leaf"; leaves with a sparsity of their own are not part of
         it. Each unit of a leaf costs the same. The ranking stays as it is, and is kept up to the
         first unit that the budget, round(cost * (1 - sparsity)), cannot pay; if that is the best of
-        all, nothing is kept. Costs are counted in
-        the greatest common divisor of those of single units, and are below 2**45 of it together.
+        all, nothing is kept. Costs are counted in the greatest common divisor of those of single
+        units, and are below 2**45 of it together.
       grads: gradients, in the tree of `params`, for criteria that need them.
       memory: what criteria remember, in the tree of `params`, for those with a memory;
         `oneshot.collect` makes both from a loss and batches.
