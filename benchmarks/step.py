@@ -13,22 +13,26 @@ OPTIMIZERS = {
 
 
 class Loop:
-    """A compiled step of the optimizer alone; params and state are donated from call to call."""
+    """A compiled step of the optimizer alone; params and state are donated from call to call.
 
-    def __init__(self, tx, params, grads):
-        def step(params, state, grads):
+    With `grad`, a function of params and batch, of training: `given` then is the batch.
+    """
+
+    def __init__(self, tx, params, given, grad=None):
+        def step(params, state, given):
+            grads = given if grad is None else grad(params, given)
             updates, state = tx.update(grads, state, params)
             return optax.apply_updates(params, updates), state
 
         self.params = jax.tree.map(lambda x: x + 0, params)
         self.state = tx.init(self.params)
-        self.grads = grads
+        self.given = given
         self.step, self.compile_s, self.temporary = timing.compiled(
-            step, self.params, self.state, grads, donate_argnums=(0, 1)
+            step, self.params, self.state, given, donate_argnums=(0, 1)
         )
 
     def __call__(self):
-        self.params, self.state = self.step(self.params, self.state, self.grads)
+        self.params, self.state = self.step(self.params, self.state, self.given)
         return self.params, self.state
 
 
