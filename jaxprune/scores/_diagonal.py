@@ -40,6 +40,8 @@ class _Hutchinson:
             return jax.tree.map(term, total, signs, products), None
 
         zeros = jax.tree.map(lambda x: jnp.zeros_like(x, dtype=jnp.float32), params)
+        if self.samples == 1:  # XLA's convolutions are slow inside of loops on CPUs
+            return add(zeros, keys[0])[0]
         total, _ = lax.scan(add, zeros, keys)
         return jax.tree.map(lambda x: x / self.samples, total)
 
