@@ -259,22 +259,17 @@ def shown(rows):
         cells = {"method": row["method"], "how": row["how"]}
         for level in ("0.0", *map(str, LEVELS)):
             v = np.array(row.get(level, []))
-            cells[level] = f"{v.mean():.2f} ({v.min():.2f} to {v.max():.2f})" if v.size else ""
+            cells[level] = f"{v.mean():.2f} ({v.min():.2f}-{v.max():.2f})" if v.size else ""
         yield cells
 
 
 def markdown(rows):
-    """The table as Markdown: means, and ranges over seeds in small print."""
+    """The same table as Markdown."""
     lines = [
         "| method | | dense | 80 % | 90 % | 95 % | 98 % |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for row in rows:
-        cells = [row["method"], row["how"]]
-        for level in ("0.0", *map(str, LEVELS)):
-            v = np.array(row.get(level, []))
-            cells.append(f"{v.mean():.2f} ({v.min():.2f}-{v.max():.2f})" if v.size else "")
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"| {' | '.join(cells.values())} |" for cells in shown(rows)]
     return "\n".join(lines)
 
 

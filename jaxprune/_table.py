@@ -1,4 +1,4 @@
-"""Tables as plain text, by rich."""
+"""Optional packages for reports: tables as plain text, by rich; bars, by tqdm."""
 
 import io
 from collections.abc import Sequence
@@ -10,6 +10,15 @@ def missing(module: str, what: str, error: ImportError) -> ImportError:
         f"{what} needs {module}; install it with: pip install 'jaxprune[report]'",
         name=error.name,
     )
+
+
+def tqdm(what: str):
+    """The class of tqdm's bars; an ImportError that names `what` where it is not installed."""
+    try:
+        from tqdm import tqdm as bar
+    except ImportError as error:
+        raise missing("tqdm", what, error) from error
+    return bar
 
 
 def render(

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 
@@ -27,6 +28,20 @@ def _wrappers() -> tuple[type, ...]:
     """Types of Flax that wrap one array; none can be in a tree before their module is imported."""
     modules = ("flax.nnx", "Variable"), ("flax.core.meta", "AxisMetadata")
     return tuple(getattr(sys.modules[m], name) for m, name in modules if m in sys.modules)
+
+
+def floating(paths, leaves) -> dict[str, jax.Array]:
+    """Path -> array, of the leaves that a loss can be differentiated by."""
+    return {
+        path: jnp.asarray(x)
+        for path, x in zip(paths, leaves, strict=True)
+        if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+    }
+
+
+def replaced(structure, paths, leaves, new: dict[str, Any]):
+    """The tree, with the leaves at some paths replaced."""
+    return structure.unflatten([new.get(p, x) for p, x in zip(paths, leaves, strict=True)])
 
 
 def flatten(tree, is_leaf=None) -> tuple[list[str], list[Any], Any]:

@@ -300,9 +300,5 @@ def _bar(shown, total):
     if not shown:
         yield lambda: None
         return
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise _table.missing("tqdm", "progress=True", error) from error
-    with tqdm(total=total, desc="sensitivity") as bar:
+    with _table.tqdm("progress=True")(total=total, desc="sensitivity") as bar:
         yield bar.update

@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune import _table
 from jaxprune import masks as _masks
 from jaxprune._checks import check_key, check_sparsity, key_data
-from jaxprune._table import missing
 from jaxprune._tree import flatten
 from jaxprune.iterate._affine import criterion, spreads
 from jaxprune.iterate._evolution import Evolution, LegrState, enter, propose, resume, start
@@ -238,8 +238,4 @@ def _number(value) -> float:
 def _bar(progress, total, done):
     if not progress:
         return contextlib.nullcontext()
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise missing("tqdm", "progress=True", error) from error
-    return tqdm(desc="legr", total=total, initial=done)
+    return _table.tqdm("progress=True")(desc="legr", total=total, initial=done)

@@ -10,7 +10,7 @@ from jax import lax
 
 from jaxprune import _table
 from jaxprune._checks import is_traced
-from jaxprune._tree import flatten
+from jaxprune._tree import flatten, floating, replaced
 from jaxprune.masks._make import place
 from jaxprune.masks._targets import Setup, options, resolve
 from jaxprune.patterns import Unstructured
@@ -111,7 +111,8 @@ class Stream:
 
     def __call__(self, params) -> Collected:
         """What is collected at `params`, of the tree that the programs are for."""
-        real = _real(params)
+        paths, leaves, _ = flatten(params)
+        real = floating(paths, leaves)
         if self.probes and isinstance(self.batches, Iterator):
             raise TypeError(
                 "the criterion probes the loss, which reads the batches twice, and batches is an "
@@ -130,15 +131,14 @@ class Stream:
 
     def loss(self, real, batch):
         """The loss of the whole tree with those floating leaves."""
-        pairs = zip(self.paths, self.leaves, strict=True)
-        tree = self.structure.unflatten([real.get(p, x) for p, x in pairs])
+        tree = replaced(self.structure, self.paths, self.leaves, real)
         return self.loss_of_tree(tree, batch)
 
     def _run(self, program, real, carry):
         """Mean over batches of what `program` sums, and the memories."""
         batches, number = self.batches, 0
         if self.progress:
-            batches = _bar(batches)
+            batches = _table.tqdm("a progress bar")(batches, unit="batch")
         for number, batch in enumerate(batches, 1):
             if number == 1:
                 self._check_loss(real, batch)
@@ -211,16 +211,6 @@ class Stream:
         return self._add(carry, found, real, number)
 
 
-def _real(params):
-    """Path -> array, of the leaves that a loss can be differentiated by."""
-    paths, leaves, _ = flatten(params)
-    return {
-        p: jnp.asarray(x)
-        for p, x in zip(paths, leaves, strict=True)
-        if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
-    }
-
-
 def _num_examples(batch) -> int:
     shapes = [jnp.shape(x) for x in jax.tree.leaves(batch)]
     sizes = {shape[0] if shape else 0 for shape in shapes}
@@ -230,11 +220,3 @@ def _num_examples(batch) -> int:
             "the first axis of all of them, one or more."
         )
     return sizes.pop()
-
-
-def _bar(batches):
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise _table.missing("tqdm", "a progress bar", error) from error
-    return tqdm(batches, unit="batch")

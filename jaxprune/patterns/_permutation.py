@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxprune import axes
 from jaxprune._checks import check_key, is_traced
-from jaxprune._table import missing
+from jaxprune._table import tqdm
 from jaxprune.patterns import _gains
 from jaxprune.patterns._nm import NM
 
@@ -279,8 +279,4 @@ def _bar(progress):
     """A bar that counts pairs, or None."""
     if not progress:
         return contextlib.nullcontext()
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise missing("tqdm", "progress=True", error) from error
-    return tqdm(desc="permutation", unit=" pairs")
+    return tqdm("progress=True")(desc="permutation", unit=" pairs")

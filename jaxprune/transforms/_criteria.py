@@ -10,6 +10,7 @@ import optax
 from jax import lax
 
 from jaxprune._sharding import varying_as
+from jaxprune._tree import floating, replaced
 from jaxprune.masks._bits import from_bits
 from jaxprune.masks._make import place
 from jaxprune.masks._targets import Options, Setup
@@ -198,21 +199,18 @@ def _finite(grad):
     return jnp.where(jnp.isfinite(grad), grad, jnp.zeros((), grad.dtype))
 
 
-def probed(setup: Setup, paths, leaves, structure, grads, step, loss) -> list:
+def probed(setup: Setup, paths, leaves, structure, grads, read, step, loss) -> list:
     """What criteria with a probe take in place of gradients, for each target; others have theirs.
 
     Args:
       setup: what is pruned.
       paths, leaves, structure: of the params.
       grads: of all leaves of the params.
+      read: from `needed`.
       step: int32.
       loss: params -> scalar.
     """
-    real = {
-        path: jnp.asarray(x)
-        for path, x in zip(paths, leaves, strict=True)
-        if jnp.issubdtype(jnp.result_type(x), jnp.floating)
-    }
+    real = floating(paths, leaves)
     of_real = {
         path: jnp.zeros_like(real[path]) if g is None else g.astype(real[path].dtype)
         for path, g in zip(paths, grads, strict=True)
@@ -220,16 +218,13 @@ def probed(setup: Setup, paths, leaves, structure, grads, step, loss) -> list:
     }
 
     def loss_of_real(chosen):
-        every = [chosen.get(path, x) for path, x in zip(paths, leaves, strict=True)]
-        return loss(structure.unflatten(every))
+        return loss(replaced(structure, paths, leaves, chosen))
 
     probes: set[Any] = {t.criterion.probe for t in setup.targets} - {None}
     made = {probe: probe(loss_of_real, real, of_real, step) for probe in probes}
     return [
-        (grads[t.index] if t.criterion.needs_grads else None)
-        if t.criterion.probe is None
-        else made[t.criterion.probe][t.path]
-        for t in setup.targets
+        grad if t.criterion.probe is None else made[t.criterion.probe][t.path]
+        for t, grad in zip(setup.targets, read, strict=True)
     ]
 
 

@@ -161,15 +161,15 @@ def prune(
         return setup, *_events.table(course, setup, chosen.allocate)
 
     def prepared(params):
-        _, leaves, structure = flatten(params)
+        paths, leaves, structure = flatten(params)
         avals = tuple(_Aval(jnp.shape(x), jnp.result_type(x)) for x in leaves)
-        return (*prepare(structure, avals), leaves, structure)
+        return (*prepare(structure, avals), paths, leaves, structure)
 
     def init(params):
         if is_placeholder(params):
             masks, memory = params, stand_ins(kinds, params)
         else:
-            setup, _, _, leaves, structure = prepared(params)
+            setup, _, _, _, leaves, structure = prepared(params)
             targets = [leaves[t.index] for t in setup.targets]
             masks = place(setup, [ones(w) for w in targets], structure)
             memory = stored(setup, kinds, start(setup, targets), structure)
@@ -185,8 +185,7 @@ def prune(
     def update(updates, state, params=None, **extra):
         if params is None:
             raise ValueError(NO_PARAMS)
-        setup, rows, counts, leaves, structure = prepared(params)
-        paths, *_ = flatten(params)
+        setup, rows, counts, paths, leaves, structure = prepared(params)
         step, events = state.prune_step, course.events
         targets = [jnp.asarray(leaves[t.index]) for t in setup.targets]
         is_event = jnp.asarray(events.is_event(step))
@@ -206,7 +205,7 @@ def prune(
             loss = loss_of(extra, params)
 
             def probe():
-                return probed(setup, paths, leaves, structure, grads, step, loss)
+                return probed(setup, paths, leaves, structure, grads, read, step, loss)
 
             given = given._replace(grads=probe)
         if course.values is None or callable(given.grads):
