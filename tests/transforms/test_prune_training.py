@@ -51,7 +51,7 @@ def test_counts_of_the_contract_run(name):
         past = [e for e in EVENTS if e <= step]
         sparsity = curve(past[-1]) if past else 0.0
         kept = {p: int(m.sum()) for p, m in masks_by_path(jp.get_masks(moment.state)).items()}
-        if name in ("global", "erk"):
+        if name in ("global", "erk", "obd"):
             assert sum(kept.values()) == round(224 * (1 - sparsity))
         elif name == "block":
             assert kept == {
