@@ -34,6 +34,9 @@ from jaxprune.transforms import get_masks as get_masks
 from jaxprune.transforms import keep as keep
 from jaxprune.transforms import masks_changed as masks_changed
 from jaxprune.transforms import prune as prune
+from jaxprune.transforms import rigl as rigl
+from jaxprune.transforms import set_ as set_
+from jaxprune.transforms import static as static
 
 __all__ = [
     "NM",
@@ -64,9 +67,12 @@ __all__ = [
     "prune",
     "prune_params",
     "recipes",
+    "rigl",
     "schedules",
     "scores",
     "select",
+    "set_",
+    "static",
     "steps",
     "summary",
     "transforms",

@@ -17,7 +17,7 @@ settings.register_profile("strict", deadline=None, derandomize=True, max_example
 settings.load_profile("strict")
 
 QUICK = "jax_disable_most_optimizations"
-AS_USERS_COMPILE = ("tests", "select", "masks", "scale", "examples")  # what all else stands on
+AS_USERS_COMPILE = ("tests", "examples")  # and what asks for `full_optimization`
 MAPS = pathlib.Path("/proc/self/maps")
 MANY_MAPS = 20_000
 

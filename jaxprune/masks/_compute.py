@@ -12,6 +12,7 @@ from jax import lax
 from jaxprune._checks import is_traced
 from jaxprune._sharding import placed_as, varying_as, with_auto_axes
 from jaxprune.masks._targets import Setup, Target
+from jaxprune.scores import Criterion
 from jaxprune.select import _keys, _wide
 from jaxprune.select._select import select
 from jaxprune.select._source import Source
@@ -25,23 +26,26 @@ class Given(NamedTuple):
       grads: gradients, or what stands in their place.
       memory: what criteria remember.
       alive: bool arrays, or None; other weights rank below all of these.
+      step: the number of the update, int32.
     """
 
     params: Any = None
     grads: Any = None
     memory: Any = None
     alive: Any = None
+    step: Any = 0
 
     def context(self, i):
         """By name, for the target with number `i`."""
         lists = {"grad": self.grads, "memory": self.memory}
-        return {name: None if x is None else x[i] for name, x in lists.items()}
+        own = {name: None if x is None else x[i] for name, x in lists.items()}
+        return own | {"params": self.params, "step": self.step}
 
 
-def params_needed(setup: Setup, paths, leaves):
+def params_needed(setup: Setup, paths, leaves, grow: Criterion | None = None):
     """Path -> array for `Given`, or None where no criterion asks for it."""
-    needed = any("params" in t.criterion.needs for t in setup.targets)
-    if not needed:
+    criteria = [t.criterion for t in setup.targets] + ([] if grow is None else [grow])
+    if not any("params" in c.needs for c in criteria):
         return None
     return {p: x for p, x in zip(paths, leaves, strict=True) if hasattr(x, "dtype")}
 
@@ -49,22 +53,30 @@ def params_needed(setup: Setup, paths, leaves):
 def _ranked(target: Target, w, given: Given, i: int):
     """What selection reads: the leaf, where scores are so cheap that it makes them, or scores."""
     criterion = target.criterion
-    if not _keys.can_order(w.dtype):  # float8 and the like
-        w = w.astype(jnp.float32)
+    w = _orderable(w)
     alive = None if given.alive is None else given.alive[i]
     if criterion.fused and alive is None:
         _check_scores(target, w, jax.eval_shape(criterion.function, w))
         return w
-    scores = criterion(
-        w, path=target.path, pattern=target.pattern, params=given.params, **given.context(i)
-    )
-    _check_scores(target, w, scores)
-    if not is_traced(scores) and scores.sharding != w.sharding:
-        scores = jax.device_put(scores, w.sharding)  # and so the mask
+    scores = scores_of(target, criterion, w, given, i)
     if alive is None:
         return scores
     scores = jnp.where(jnp.isnan(scores), jnp.finfo(scores.dtype).min, scores)
     return jnp.where(alive, scores, -jnp.inf)
+
+
+def _orderable(w):
+    return w if _keys.can_order(w.dtype) else w.astype(jnp.float32)  # float8 and the like
+
+
+def scores_of(target: Target, criterion: Criterion, w, given: Given, i: int):
+    """What a criterion gives for the target with number `i`, checked."""
+    w = _orderable(w)
+    scores = criterion(w, path=target.path, pattern=target.pattern, **given.context(i))
+    _check_scores(target, w, scores)
+    if not is_traced(scores) and scores.sharding != w.sharding:
+        scores = jax.device_put(scores, w.sharding)  # and so the mask
+    return scores
 
 
 def _check_scores(target, w, scores):
@@ -156,8 +168,19 @@ def compute(setup: Setup, leaves, given: Given, num_keep, lower, upper, *, in_up
         for i, (target, w) in enumerate(zip(setup.targets, leaves, strict=True))
     ]
     alive = [None] * len(leaves) if given.alive is None else given.alive
-    static = setup.program([x is None for x in alive])
-    program = functools.partial(_compute, static, in_update=in_update)
+    setup = setup.program([x is None for x in alive])
+    return highest(setup, ranked, leaves, num_keep, lower, upper, in_update=in_update)
+
+
+def highest(setup: Setup, ranked, leaves, num_keep, lower, upper, *, in_update):
+    """Masks of the highest scores, placed as the leaves.
+
+    Args:
+      setup: a `Setup.program`.
+      ranked: for each target what its criterion makes scores of.
+      leaves, num_keep, lower, upper, in_update: as in `compute`.
+    """
+    program = functools.partial(_compute, setup, in_update=in_update)
     return with_auto_axes(program, ranked, num_keep, lower, upper, like=leaves)
 
 

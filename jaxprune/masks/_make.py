@@ -113,7 +113,8 @@ def _of_targets(setup, leaves):
 def _check_given(setup, given: Given):
     """Criteria have what they need, and no NaN or inf in it that masks would suffer from."""
     for i, target in enumerate(setup.targets):
-        grad, memory = given.context(i).values()
+        context = given.context(i)
+        grad, memory = context["grad"], context["memory"]
         if "grad" in target.criterion.needs and grad is None:
             raise ValueError(
                 f"the criterion for {target.path} needs gradients; pass "

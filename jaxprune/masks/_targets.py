@@ -69,6 +69,11 @@ class Setup:
         costs = tuple(t.cost for t in self.targets)
         return None if set(costs) == {1} else costs
 
+    def ranked_by(self, criterion: Criterion) -> "Setup":
+        """The same with another criterion for every leaf."""
+        targets = (dataclasses.replace(t, criterion=criterion) for t in self.targets)
+        return dataclasses.replace(self, targets=tuple(targets))
+
     def program(self, in_place) -> "Setup":
         """What a compiled selection depends on: equal programs are compiled once.
 

@@ -10,6 +10,7 @@ from jaxprune.scores._diagonal import exact_diagonal as exact_diagonal
 from jaxprune.scores._diagonal import hutchinson as hutchinson
 from jaxprune.scores._geometric_median import geometric_median as geometric_median
 from jaxprune.scores._given import given as given
+from jaxprune.scores._gradient import gradient as gradient
 from jaxprune.scores._grasp import grasp as grasp
 from jaxprune.scores._lamp import lamp as lamp
 from jaxprune.scores._magnitude import magnitude as magnitude
@@ -38,6 +39,7 @@ __all__ = [
     "fraction_active",
     "geometric_median",
     "given",
+    "gradient",
     "grasp",
     "hutchinson",
     "l1_norm",

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_NEEDS = ("path", "pattern", "params", "grad", "memory")
+_NEEDS = ("path", "pattern", "params", "grad", "memory", "step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Criterion:
       function: `function(w, **needs) -> scores`, float, the shape of `w`; higher means keep.
       needs: names of what it wants beside the leaf: "path", its path as a string; "pattern", its
         pattern; "params", a dict from path to array of all leaves of the tree; "grad", its
-        gradient as it enters the transform; "memory", what `memory` made of its gradients.
+        gradient as it enters the transform; "memory", what `memory` made of its gradients; "step",
+        the number of the update, int32, 0 outside of training.
       elementwise: whether the function is so cheap, element by element, that selection should
         compute it again in every pass rather than store its scores.
       memory: what is remembered from gradient to gradient, or None.

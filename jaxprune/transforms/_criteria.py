@@ -31,11 +31,13 @@ class ScoreState(NamedTuple):
     memory: Any
 
 
-def needed(setup: Setup, grads) -> list:
+def needed(setup: Setup, grads, grow=None) -> list:
     """The gradients that criteria use, for each target; None where one uses none."""
-    read = [grads[t.index] if t.criterion.needs_grads else None for t in setup.targets]
-    for target, grad in zip(setup.targets, read, strict=True):
-        if target.criterion.needs_grads and grad is None:
+    every = grow is not None and grow.needs_grads
+    uses = [every or t.criterion.needs_grads for t in setup.targets]
+    read = [grads[t.index] if u else None for t, u in zip(setup.targets, uses, strict=True)]
+    for target, grad, used in zip(setup.targets, read, uses, strict=True):
+        if used and grad is None:
             raise ValueError(
                 f"the criterion of {target.path} reads gradients, and that of this leaf is None; "
                 f"give one, or leave the leaf alone by Rule({target.path!r}, dense=True)."
@@ -43,8 +45,10 @@ def needed(setup: Setup, grads) -> list:
     return read
 
 
-def alive(setup: Setup, masks, leaves) -> list:
+def alive(setup: Setup, masks, leaves) -> list | None:
     """For each target whose criterion is signed its mask, from the state; None for others."""
+    if not any(t.criterion.signed for t in setup.targets):
+        return None
     return [
         from_bits(mask, w) if t.criterion.signed else None
         for t, mask, w in zip(setup.targets, masks, leaves, strict=True)
@@ -234,9 +238,18 @@ def criteria_of(chosen: Options) -> list:
     return [chosen.score, *own]
 
 
-def check_criteria(chosen: Options, inner):
+def uses_grads(chosen: Options, grow=None) -> bool:
+    """Whether a criterion, of what stays or of what grows, reads gradients."""
+    return any(criterion.needs_grads for criterion in (*criteria_of(chosen), *_maybe(grow)))
+
+
+def _maybe(criterion):
+    return () if criterion is None else (criterion,)
+
+
+def check_criteria(chosen: Options, inner, grow=None):
     """What is known before a tree is seen: raw gradients are there, and probes have no memory."""
-    for criterion in criteria_of(chosen):
+    for criterion in (*criteria_of(chosen), *_maybe(grow)):
         if inner is None and criterion.needs_grads:
             raise ValueError(
                 "the criterion needs raw gradients, but prune(...) chained last sees updates of "

@@ -138,3 +138,8 @@ NO_PARAMS = "params is None: masks are applied to params, so call tx.update(grad
 def is_placeholder(params) -> bool:
     """Whether optax, looking for what is shaped like params, calls `init` without any."""
     return type(params).__name__ == "_ParamsPlaceholder"
+
+
+def as_array(w):
+    """A leaf in `init`, which may be a mere shape: then zeros."""
+    return jnp.zeros(w.shape, w.dtype) if isinstance(w, jax.ShapeDtypeStruct) else w

@@ -44,22 +44,30 @@ def keep(
       Array([[0., 1.],
              [2., 0.]], dtype=float32)
     """
+    if not jax.tree.leaves(masks):
+        raise ValueError("masks holds no mask: there is nothing to keep.")
+
+    def own(params):
+        # Copies: a donated state must not take the caller's masks with it.
+        return [
+            None if m is None else jnp.array(to_bits(jnp.asarray(m)), copy=True)
+            for _, _, m in match(params, masks)
+        ]
+
+    return hold(inner, own)
+
+
+def hold(inner, masks_of) -> optax.GradientTransformationExtraArgs:
+    """Trains with masks that `masks_of(params)` gives in `init`: bits for each leaf, or None."""
     if inner is not None:
         check_inner(inner)
         inner = optax.with_extra_args_support(inner)
-    if not jax.tree.leaves(masks):
-        raise ValueError("masks holds no mask: there is nothing to keep.")
 
     def init(params):
         state = optax.EmptyState() if inner is None else inner.init(params)
         if is_placeholder(params):
             return KeepState(params, state)
-        # Copies: a donated state must not take the caller's masks with it.
-        own = [
-            None if m is None else jnp.array(to_bits(jnp.asarray(m)), copy=True)
-            for _, _, m in match(params, masks)
-        ]
-        return KeepState(jax.tree.unflatten(jax.tree.structure(params), own), state)
+        return KeepState(jax.tree.unflatten(jax.tree.structure(params), masks_of(params)), state)
 
     def update(updates, state, params=None, **extra):
         if params is None:

@@ -11,6 +11,8 @@ from mask_oracle import SHAPES, assert_same, counts, draw, kernels, top_k
 
 from jaxprune import Rule, allocate, masks, scores
 
+pytestmark = pytest.mark.usefixtures("full_optimization")
+
 SIZES = [24, 24, 20]
 TOTAL = 68
 seeds = st.integers(0, 2**32 - 1)

@@ -15,7 +15,10 @@ import jaxprune as jp
 from benchmarks.collectives import collectives
 from jaxprune.select._search import PROBES, _sum_each
 
-pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+pytestmark = [
+    pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices"),
+    pytest.mark.usefixtures("full_optimization"),
+]
 
 SHAPES = {"q": (4, 256, 512), "up": (4, 256, 1024), "down": (4, 1024, 256), "out": (512, 256)}
 LAYOUTS = {

@@ -61,6 +61,17 @@ def _chained(inner=None):
     return optax.chain(inner or adam(), jp.prune(**COURSE))
 
 
+def _moving(transform, **options):
+    """Sparse from start to end; the same events as the others'."""
+    when, key = jp.every(N, begin=BEGIN, end=END), jax.random.key(4)
+    course = {"sparsity": TARGET, "when": when, "fraction": 0.5, "key": key} | options
+    return lambda inner=None: transform(inner or sgd(), **course)
+
+
+def _static(inner=None):
+    return jp.static(inner or sgd(), sparsity=TARGET, score=jp.scores.random(jax.random.key(4)))
+
+
 def _keep(inner=None):
     return jp.keep(inner or adam(), jp.masks.make(make_params(), TARGET))
 
@@ -79,9 +90,18 @@ TRANSFORMS = {
     "movement": _wrap(sgd, score=jp.scores.movement),
     "obd": _wrap(sgd, score=jp.scores.obd(), scope="global"),
     "obs": _wrap(sgd, score=jp.scores.obs(4, damp=0.5, window=1)),
+    "rigl": _moving(jp.rigl),
+    "rigl nm": _moving(jp.rigl, pattern=jp.NM(1, 4), allocate=jp.allocate.uniform),
+    "rigl block": _moving(jp.rigl, pattern=jp.Block((2, 2)), scope="global"),
+    "granet": _moving(jp.rigl, **COURSE, scope="global"),
+    "set": _moving(jp.set_),
+    "static": _static,
     "keep": _keep,
 }
 NAMES = list(TRANSFORMS)
+FIXED = ["keep", "static"]
+CONSTANT = ["rigl", "rigl nm", "rigl block", "set"]
+GRADUAL = [name for name in NAMES if name not in FIXED + CONSTANT]
 
 
 @functools.cache

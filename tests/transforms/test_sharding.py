@@ -42,7 +42,8 @@ def same_place(mask, param):
 
 
 @pytest.mark.parametrize(
-    "name", ["sgd", "global", "nm", "block", "channel", "random", "erk", "keep"]
+    "name",
+    ["sgd", "global", "nm", "block", "channel", "random", "erk", "keep", "rigl", "granet", "set"],
 )
 def test_masks_do_not_depend_on_the_number_of_devices(name):
     """FSDP along axis 0, the whole run in one program."""

@@ -1,0 +1,229 @@
+"""Masks on a schedule around an optimizer: what pruning and sparse training have in common."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxprune._checks import check_sparsity
+from jaxprune._tree import flatten
+from jaxprune.masks._apply import flatten_masks
+from jaxprune.masks._bits import as_stored, from_bits, ones, resharded, to_bits
+from jaxprune.masks._compute import Given, compute, params_needed
+from jaxprune.masks._counts import count
+from jaxprune.masks._exchange import drawn, exchange
+from jaxprune.masks._make import place, progress_of
+from jaxprune.masks._targets import Options, resolve
+from jaxprune.transforms import _events
+from jaxprune.transforms._criteria import (
+    ScoreState,
+    alive,
+    all_finite,
+    check_criteria,
+    finish_event,
+    kinds_of,
+    loss_of,
+    needed,
+    once,
+    probed,
+    recalled,
+    remember,
+    stand_ins,
+    start,
+    stored,
+    uses_grads,
+)
+from jaxprune.transforms._inner import (
+    NO_PARAMS,
+    as_array,
+    check_inner,
+    is_placeholder,
+    masked_update,
+)
+from jaxprune.transforms._regrow import Regrow, stay_counts, stay_table
+from jaxprune.transforms._state import PruneState
+
+
+def _at_event(is_event, recompute, masks, leaves, given, reads):
+    """`recompute` at an event, else `masks` as they are; and whether the event has to wait.
+
+    It waits for the next update if gradients that criteria read are not finite: scores of NaN rank
+    nothing, and would damage the masks.
+    """
+    masks = [resharded(mask, w) for mask, w in zip(masks, leaves, strict=True)]
+    if given.grads is None:
+        return once(is_event, lambda old: recompute(given, old), masks, (leaves, reads)), None
+
+    def turn(carry):
+        ready = given._replace(grads=given.grads()) if callable(given.grads) else given
+        finite = all_finite(ready.grads)
+        new = recompute(ready, carry[0])
+        return [jnp.where(finite, x, y) for x, y in zip(new, carry[0], strict=True)], ~finite
+
+    carry = masks, jnp.zeros((), bool)
+    return once(is_event, turn, carry, (leaves, reads))
+
+
+def _recomputed(setup, grow, leaves, given, old, counts, stay):
+    """The masks of an event, as the state has them."""
+    if grow is None:
+        given = given._replace(alive=alive(setup, old, leaves))
+        masks = compute(setup, leaves, given, *counts, in_update=True)
+    else:
+        here = [from_bits(mask, w) for mask, w in zip(old, leaves, strict=True)]
+        masks = exchange(setup, grow, leaves, given, here, stay, counts)
+    return [as_stored(mask, x) for mask, x in zip(masks, old, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnames=("setup", "grow", "events"))
+def _refresh(setup, grow, events, leaves, given, masks, is_event, rows, counts, stay):
+    """The masks after the event at a step, if it is one. Jitted for callers that are not."""
+
+    def recompute(given, old):
+        counted = _events.counts_at(given.step, events, rows, counts)
+        staying = None if grow is None else jnp.asarray(stay)[events.index(given.step)]
+        return _recomputed(setup, grow, leaves, given, old, counted, staying)
+
+    return _at_event(is_event, recompute, masks, leaves, given, (given, rows, counts))
+
+
+def build(
+    inner, course: _events.Course, chosen: Options, regrow: Regrow | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """The transform of `prune`, and with `regrow` of sparse training.
+
+    Args:
+      inner: an optimizer or None.
+      course: the events, and the sparsity at each.
+      chosen: how to prune.
+      regrow: how events move weights; masks are made in `init` then. None: no weight but what a
+        criterion revives.
+    """
+    if inner is not None:
+        check_inner(inner)
+        inner = optax.with_extra_args_support(inner)
+    grow = None if regrow is None else regrow.grow
+    check_criteria(chosen, inner, grow)
+    kinds, reads_grads = kinds_of(chosen), uses_grads(chosen, grow)
+
+    @_events.once_per_tree
+    def prepare(structure, avals):
+        setup, _ = resolve(structure.unflatten(avals), chosen)
+        if course.values is None:
+            return setup, None, None, None
+        rows, counts = _events.table(course, setup, chosen.allocate)
+        if regrow is None:
+            return setup, rows, counts, None
+        return setup, rows, counts, stay_table(regrow, course.events, rows, counts.num_keep)
+
+    def prepared(params):
+        paths, leaves, structure = flatten(params)
+        avals = tuple(_Aval(jnp.shape(x), jnp.result_type(x)) for x in leaves)
+        return (*prepare(structure, avals), paths, leaves, structure)
+
+    def first_masks(setup, targets):
+        if regrow is None:
+            return [ones(w) for w in targets]
+        sparsity, final = (course.schedule(i) for i in (0, course.events.end))
+        sparsity, final = check_sparsity(sparsity, "sparsity"), check_sparsity(final, "sparsity")
+        counts = count(
+            setup, chosen.allocate, sparsity, progress=progress_of(sparsity, final), step=0
+        )
+        arrays = [as_array(w) for w in targets]
+        return [to_bits(mask) for mask in drawn(setup, regrow.start, arrays, counts)]
+
+    def init(params):
+        if is_placeholder(params):
+            masks, memory = params, stand_ins(kinds, params)
+        else:
+            setup, *_, leaves, structure = prepared(params)
+            targets = [leaves[t.index] for t in setup.targets]
+            masks = place(setup, first_masks(setup, targets), structure)
+            memory = stored(setup, kinds, start(setup, targets), structure)
+        waiting = jnp.zeros((), bool)
+        return PruneState(
+            prune_step=jnp.zeros((), jnp.int32),
+            masks=masks,
+            masks_changed=jnp.zeros((), bool),
+            score_state=ScoreState(waiting, memory) if reads_grads else (),
+            inner_state=optax.EmptyState() if inner is None else inner.init(params),
+        )
+
+    def update(updates, state, params=None, **extra):
+        if params is None:
+            raise ValueError(NO_PARAMS)
+        setup, rows, counts, stay, paths, leaves, structure = prepared(params)
+        step, events = state.prune_step, course.events
+        targets = [jnp.asarray(leaves[t.index]) for t in setup.targets]
+        is_event = jnp.asarray(events.is_event(step))
+        given, memory = Given(params_needed(setup, paths, leaves, grow), step=step), []
+        if reads_grads:
+            is_event |= state.score_state.waiting
+            grads = structure.flatten_up_to(updates)
+            read = needed(setup, grads, grow)
+            memory = recalled(setup, kinds, state.score_state.memory, structure)
+            memory = remember(setup, events, targets, read, memory, step, is_event)
+            given = given._replace(grads=read, memory=memory)
+        known = flatten_masks(state.masks)
+        old = [known[t.path] for t in setup.targets]
+        if any(t.criterion.probe is not None for t in setup.targets):
+            loss = loss_of(extra, params)
+
+            def probe():
+                return probed(setup, paths, leaves, structure, grads, read, step, loss)
+
+            given = given._replace(grads=probe)
+        if course.values is None or callable(given.grads):
+
+            def recompute(given, old):
+                if course.values is None:
+                    counted = _events.counts_traced(step, course, setup, chosen.allocate)
+                else:
+                    counted = _events.counts_at(step, events, rows, counts)
+                staying = None
+                if regrow is not None and course.values is None:
+                    value = course.schedule(step)
+                    staying = stay_counts(regrow, events, step, setup, value, counted.num_keep)
+                elif regrow is not None:
+                    staying = jnp.asarray(stay)[events.index(step)]
+                return _recomputed(setup, grow, targets, given, old, counted, staying)
+
+            new, waiting = _at_event(is_event, recompute, old, targets, given, (updates, step))
+        else:
+            new, waiting = _refresh(
+                setup, grow, events, targets, given, old, is_event, rows, counts, stay
+            )
+        masks = place(setup, new, structure)
+        changed = is_event if waiting is None else is_event & ~waiting
+        # The first event of pruning revives nothing: all was there.
+        revived = changed if regrow is not None else changed & (step > events.all()[0])
+        updates, inner_state = masked_update(
+            inner, masks, updates, state.inner_state, params, extra, revived=revived
+        )
+        score_state = state.score_state
+        if waiting is not None:
+            flat = structure.flatten_up_to(updates)
+            emitted = [flat[t.index] for t in setup.targets]
+            memory, emitted = finish_event(setup, changed, targets, new, memory, emitted)
+            for target, u in zip(setup.targets, emitted, strict=True):
+                flat[target.index] = u
+            updates = structure.unflatten(flat)
+            score_state = ScoreState(waiting, stored(setup, kinds, memory, structure))
+        step = optax.safe_increment(step)
+        return updates, PruneState(step, masks, changed, score_state, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class _Aval:
+    """Shape and dtype of a leaf, hashable."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype = tuple(shape), dtype
+
+    def __eq__(self, other):
+        return (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self):
+        return hash((self.shape, self.dtype))
