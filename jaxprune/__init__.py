@@ -22,6 +22,7 @@ from jaxprune.patterns import Channel as Channel
 from jaxprune.patterns import Heads as Heads
 from jaxprune.patterns import Unstructured as Unstructured
 from jaxprune.rules import Rule as Rule
+from jaxprune.schedules import ac_dc as ac_dc
 from jaxprune.schedules import constant as constant
 from jaxprune.schedules import cosine as cosine
 from jaxprune.schedules import every as every
@@ -31,12 +32,20 @@ from jaxprune.schedules import one_shot as one_shot
 from jaxprune.schedules import polynomial as polynomial
 from jaxprune.schedules import steps as steps
 from jaxprune.transforms import get_masks as get_masks
+from jaxprune.transforms import group_lasso as group_lasso
+from jaxprune.transforms import growing_l2 as growing_l2
+from jaxprune.transforms import inverse_power as inverse_power
 from jaxprune.transforms import keep as keep
 from jaxprune.transforms import masks_changed as masks_changed
+from jaxprune.transforms import power as power
+from jaxprune.transforms import proximal_l1 as proximal_l1
 from jaxprune.transforms import prune as prune
 from jaxprune.transforms import rigl as rigl
 from jaxprune.transforms import set_ as set_
+from jaxprune.transforms import sparse_view as sparse_view
 from jaxprune.transforms import static as static
+from jaxprune.transforms import straight_through as straight_through
+from jaxprune.transforms import top_kast as top_kast
 
 __all__ = [
     "NM",
@@ -46,6 +55,7 @@ __all__ = [
     "Rule",
     "Unstructured",
     "__version__",
+    "ac_dc",
     "allocate",
     "analysis",
     "apply_masks",
@@ -54,6 +64,9 @@ __all__ = [
     "every",
     "exponential",
     "get_masks",
+    "group_lasso",
+    "growing_l2",
+    "inverse_power",
     "iterate",
     "keep",
     "linear",
@@ -64,6 +77,8 @@ __all__ = [
     "patterns",
     "plan",
     "polynomial",
+    "power",
+    "proximal_l1",
     "prune",
     "prune_params",
     "recipes",
@@ -72,8 +87,11 @@ __all__ = [
     "scores",
     "select",
     "set_",
+    "sparse_view",
     "static",
     "steps",
+    "straight_through",
     "summary",
+    "top_kast",
     "transforms",
 ]

@@ -1,5 +1,6 @@
 """Step -> sparsity, and step -> is this an event."""
 
+from jaxprune.schedules._ac_dc import ac_dc as ac_dc
 from jaxprune.schedules._events import Events as Events
 from jaxprune.schedules._events import Every as Every
 from jaxprune.schedules._events import every as every
@@ -17,6 +18,7 @@ __all__ = [
     "Events",
     "Every",
     "Schedule",
+    "ac_dc",
     "constant",
     "cosine",
     "every",

@@ -119,8 +119,7 @@ def build(
 
     def prepared(params):
         paths, leaves, structure = flatten(params)
-        avals = tuple(_Aval(jnp.shape(x), jnp.result_type(x)) for x in leaves)
-        return (*prepare(structure, avals), paths, leaves, structure)
+        return (*prepare(structure, _events.avals(leaves)), paths, leaves, structure)
 
     def first_masks(setup, targets):
         if regrow is None:
@@ -214,16 +213,3 @@ def build(
         return updates, PruneState(step, masks, changed, score_state, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-class _Aval:
-    """Shape and dtype of a leaf, hashable."""
-
-    def __init__(self, shape, dtype):
-        self.shape, self.dtype = tuple(shape), dtype
-
-    def __eq__(self, other):
-        return (self.shape, self.dtype) == (other.shape, other.dtype)
-
-    def __hash__(self):
-        return hash((self.shape, self.dtype))

@@ -93,3 +93,21 @@ def counts_traced(step, course: Course, setup, allocate) -> Counts:
 def once_per_tree(function):
     """Remembers what `function(structure, avals)` gave: tracing a step again costs nothing."""
     return functools.lru_cache(maxsize=8)(function)
+
+
+def avals(leaves) -> tuple:
+    """Shapes and dtypes of leaves, for a function that is called once per tree."""
+    return tuple(_Aval(jnp.shape(x), jnp.result_type(x)) for x in leaves)
+
+
+class _Aval:
+    """Shape and dtype of a leaf, hashable."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype = tuple(shape), dtype
+
+    def __eq__(self, other):
+        return (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self):
+        return hash((self.shape, self.dtype))

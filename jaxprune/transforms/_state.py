@@ -43,6 +43,27 @@ class KeepState(NamedTuple):
     inner_state: Any
 
 
+class StraightThroughState(NamedTuple):
+    """State of `straight_through` and `top_kast`.
+
+    Attributes:
+      through_step: how many updates have been made, int32.
+      masks: of the forward pass, in the tree of the params, as in `PruneState`.
+      backward_masks: of what is updated, or () where all is.
+      masks_changed: whether the last update made masks again, bool.
+      inner_state: the state of the optimizer inside.
+    """
+
+    through_step: Any
+    masks: Any
+    backward_masks: Any
+    masks_changed: Any
+    inner_state: Any
+
+
+_KINDS = (PruneState, KeepState, StraightThroughState)
+
+
 def _find(state, kinds) -> list:
     """States of the given kinds, wherever they lie in a pytree or in an object with `opt_state`."""
     state = getattr(state, "opt_state", state)
@@ -62,9 +83,9 @@ def get_masks(state):
     """The masks in an optimizer state.
 
     Args:
-      state: any optax state that holds one of `prune` or `keep`, in a chain, `optax.MultiSteps`,
-        `optax.masked`, `optax.partition` and so on; or an object whose `opt_state` is one, such as
-        a Flax `TrainState` or `nnx.Optimizer`.
+      state: any optax state that holds one of `prune`, `keep` or another transform of this package,
+        in a chain, `optax.MultiSteps`, `optax.masked`, `optax.partition` and so on; or an object
+        whose `opt_state` is one, such as a Flax `TrainState` or `nnx.Optimizer`.
 
     Returns:
       A pytree in the tree of the params: bool arrays, None where a leaf is dense. Where several
@@ -80,10 +101,10 @@ def get_masks(state):
       >>> jaxprune.get_masks(tx.init({"kernel": jnp.ones((2, 2))}))["kernel"].shape
       (2, 2)
     """
-    found = _find(state, (PruneState, KeepState))
+    found = _find(state, _KINDS)
     if not found:
         raise ValueError(
-            "the state holds no masks: it has no state of jaxprune.prune or jaxprune.keep."
+            "the state holds no masks: it has no state of jaxprune.prune, keep, rigl or the like."
         )
     merged = functools.reduce(_merge, (one.masks for one in found))
     _, leaves, structure = flatten(merged, is_leaf=stands_for_leaf)
@@ -113,7 +134,7 @@ def masks_changed(state) -> jax.Array:
     """Whether the last update recomputed masks, so that it is time to validate.
 
     Args:
-      state: as for `get_masks`; it must hold a state of `prune`.
+      state: as for `get_masks`; it must hold a state of a transform that makes masks again.
 
     Returns:
       bool scalar array.
@@ -130,7 +151,7 @@ def masks_changed(state) -> jax.Array:
       >>> bool(jaxprune.masks_changed(state))
       True
     """
-    found = _find(state, (PruneState,))
+    found = _find(state, (PruneState, StraightThroughState))
     if not found:
         raise ValueError("the state has no state of jaxprune.prune, so no masks that change.")
     return jnp.any(jnp.stack([jnp.asarray(one.masks_changed) for one in found]))

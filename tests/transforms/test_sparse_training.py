@@ -1,0 +1,285 @@
+"""SET, RigL and gradual pruning with regrowth, against an oracle of their own."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from prune_cases import (
+    CONSTANT,
+    EVENTS,
+    TARGET,
+    advance,
+    assert_same,
+    make_grads,
+    make_params,
+    masks_by_path,
+    reference,
+    sgd,
+    train,
+)
+
+import jaxprune as jp
+
+KEY = jax.random.key(7)
+SIZES = {"a/kernel": 128, "b/kernel": 96}
+
+
+def by_path(tree):
+    return {
+        jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x)
+        for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+
+def highest(scores, k):
+    """Flat bool array: a stable sort in float64."""
+    keep = np.zeros(scores.size, bool)
+    keep[np.argsort(-scores.ravel().astype(np.float64), kind="stable")[:k]] = True
+    return keep.reshape(scores.shape)
+
+
+def exchanged(w, g, mask, stay, kept):
+    """The mask after an event, leaf by leaf."""
+    first = highest(np.where(mask, np.abs(w), -1.0), stay) & mask
+    return highest(np.where(first, np.inf, np.abs(g)), kept)
+
+
+# ---- what moves ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_the_number_of_active_weights_is_constant(name):
+    moments = reference(name)
+    for moment in moments:
+        masks = masks_by_path(jp.get_masks(moment.state))
+        if name == "rigl block":
+            assert sum(int(m.sum()) for m in masks.values()) == 4 * round(56 * (1 - TARGET))
+        elif name == "rigl nm":
+            assert {p: int(m.sum()) for p, m in masks.items()} == {
+                p: round(n * (1 - TARGET)) for p, n in SIZES.items()
+            }
+        else:
+            assert sum(int(m.sum()) for m in masks.values()) == round(224 * (1 - TARGET))
+
+
+def test_an_event_is_what_the_paper_says():
+    """Erdos-Renyi masks at first, 50 % exchanged and less and less, largest gradients grow."""
+    tx = jp.rigl(sgd(), sparsity=0.5, key=KEY, when=jp.every(2, begin=0, end=6), fraction=0.5)
+    params = make_params()
+    state = tx.init(params)
+    params = jp.apply_masks(params, jp.get_masks(state))
+    moved = []
+    for step in range(8):
+        before, old = by_path(params), masks_by_path(jp.get_masks(state))
+        grads = make_grads(step, params)
+        params, state = advance(tx, step, params, state)
+        for path, mask in masks_by_path(jp.get_masks(state)).items():
+            expected = old[path]
+            kept = int(old[path].sum())
+            if step in (0, 2, 4, 6):
+                share = 0.25 * (1 + math.cos(math.pi * step / 6))
+                stay = kept - round(kept * share)
+                expected = exchanged(before[path], by_path(grads)[path], old[path], stay, kept)
+                moved.append(int((expected & ~old[path]).sum()))
+            np.testing.assert_array_equal(mask, expected)
+    assert min(moved[:6]) > 0 == max(moved[6:])
+
+
+def test_grown_weights_start_from_zero_with_zero_moments():
+    """What momentum holds of a grown weight is its first masked gradient."""
+    tx = jp.rigl(
+        optax.sgd(0.125, momentum=0.5), sparsity=0.5, key=KEY, when=[0, 3], fraction=lambda _: 0.5
+    )
+    params = make_params()
+    state = tx.init(params)
+    params = jp.apply_masks(params, jp.get_masks(state))
+    for step in range(4):
+        old = masks_by_path(jp.get_masks(state))
+        params, state = advance(tx, step, params, state)
+    grads, trace = by_path(make_grads(3, params)), by_path(optax.tree.get(state, "trace"))
+    new = by_path(params)
+    for path, mask in masks_by_path(jp.get_masks(state)).items():
+        grown = mask & ~old[path]
+        assert grown.any()
+        np.testing.assert_array_equal(trace[path][grown], grads[path][grown])
+        np.testing.assert_array_equal(new[path][grown], -0.125 * grads[path][grown])
+        assert (trace[path][~mask] == 0).all()
+
+
+def test_what_is_dropped_and_grown_in_one_event_was_never_gone():
+    params = {"kernel": jnp.array([[4.0, 3.0], [2.0, 1.0]])}
+    grads = {"kernel": jnp.array([[0.0, 0.0], [0.0, 8.0]])}
+    tx = jp.rigl(
+        optax.trace(0.5), sparsity=0.0, key=KEY, when=[1, 2], fraction=lambda step: 0.25 * step
+    )
+    params, state = advance(tx, 0, params, tx.init(params), grads)
+    weight = params["kernel"][1, 1]
+    params, state = advance(tx, 1, params, state, grads)
+    assert params["kernel"][1, 1] == weight + 8.0 * 1.5
+    assert optax.tree.get(state, "trace")["kernel"][1, 1] == 12.0
+
+
+def test_set_grows_anew_at_every_event():
+    """All places are grown about equally often, and two events do not draw the same."""
+    size, events = 400, 60
+    tx = jp.set_(
+        optax.sgd(0.0), sparsity=0.5, key=KEY, when=jp.every(1, end=events), fraction=lambda _: 0.5
+    )
+    params = {"kernel": jnp.ones((20, 20))}
+
+    def step(carry, _):
+        params, state = carry
+        updates, new = tx.update({"kernel": jnp.ones((20, 20))}, state, params)
+        old, mask = jp.get_masks(state)["kernel"], jp.get_masks(new)["kernel"]
+        return (optax.apply_updates(params, updates), new), (mask & ~old, old & ~mask)
+
+    _, (grown, _) = jax.jit(
+        lambda p: jax.lax.scan(step, (p, tx.init(p)), jnp.arange(events, dtype=jnp.int32))
+    )(params)
+    each = np.asarray(grown).reshape(events, size)
+    assert (each.sum(1) > 40).all()
+    together = (each[1:] & each[:-1]).sum(1)
+    assert together.mean() < 20  # a weight that has just grown is 0 and can be dropped at once
+
+
+def test_keys_decide_where_runs_start():
+    def masks(key, transform=jp.rigl):
+        tx = transform(sgd(), sparsity=0.5, key=key, when=jp.every(2, end=4))
+        return jp.get_masks(tx.init(make_params()))
+
+    assert_same(masks(KEY), masks(KEY))
+    other = masks(jax.random.key(8))
+    assert jp.masks.overlap(masks(KEY), other) < 0.7
+
+
+def test_gradual_pruning_with_regrowth():
+    """The sparsity follows the schedule, and weights come back while it rises."""
+    moments = reference("granet")
+    masks = [masks_by_path(jp.get_masks(m.state)) for m in moments]
+    sums = [sum(int(m.sum()) for m in ms.values()) for ms in masks]
+    assert sums[0] == sums[EVENTS[0]] == 224
+    assert sums[-1] == 56
+    grown = sum(int((masks[3][p] & ~masks[2][p]).sum()) for p in SIZES)
+    assert grown == 0  # all were there before
+    later = sum(int((masks[5][p] & ~masks[4][p]).sum()) for p in SIZES)
+    assert later == 0  # the last event exchanges nothing
+    tx = jp.rigl(
+        sgd(),
+        sparsity=jp.polynomial(0.75, init=0.5, begin=0, end=6),
+        when=jp.every(2),
+        key=KEY,
+        fraction=0.5,
+        scope="global",
+    )
+    params = make_params()
+    state = tx.init(params)
+    kept = [sum(int(m.sum()) for m in masks_by_path(jp.get_masks(state)).values())]
+    revived = 0
+    for step in range(7):
+        old = masks_by_path(jp.get_masks(state))
+        params, state = advance(tx, step, params, state)
+        new = masks_by_path(jp.get_masks(state))
+        revived += sum(int((new[p] & ~old[p]).sum()) for p in SIZES)
+        kept.append(sum(int(m.sum()) for m in new.values()))
+    assert kept[0] == kept[1] == 112
+    assert kept[-1] == 56
+    assert kept == sorted(kept, reverse=True)
+    assert revived > 20
+
+
+# ---- faults ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_an_event_with_a_gradient_that_is_not_finite_waits(bad):
+    tx = jp.rigl(sgd(), sparsity=0.5, key=KEY, when=[1, 4], fraction=0.5)
+    params = make_params()
+    _, state = advance(tx, 0, params, tx.init(params))
+    old = jp.get_masks(state)
+    poisoned = make_grads(1, params)
+    poisoned["a"]["kernel"] = poisoned["a"]["kernel"].at[0, 0].set(bad)
+    _, state = advance(tx, 1, params, state, poisoned)
+    assert_same(old, jp.get_masks(state))
+    assert not bool(jp.masks_changed(state))
+    _, state = advance(tx, 2, params, state)
+    assert bool(jp.masks_changed(state))
+    kept = [int(m.sum()) for m in jax.tree.leaves(jp.get_masks(state))]
+    assert kept == [int(m.sum()) for m in jax.tree.leaves(old)]
+
+
+def test_nan_weights_are_dropped_first():
+    params = {"kernel": jnp.arange(1.0, 17.0).reshape(4, 4).at[0, 0].set(jnp.nan)}
+    tx = jp.rigl(sgd(), sparsity=0.5, key=KEY, when=[0, 9], fraction=0.25)
+    _, state = advance(tx, 0, params, tx.init(params), {"kernel": jnp.ones((4, 4))})
+    assert int(jp.get_masks(state)["kernel"].sum()) == 8
+
+
+# ---- programs --------------------------------------------------------------------------------
+
+
+def test_a_sweep_over_sparsities_and_seeds_is_one_program():
+    @jax.jit
+    @jax.vmap
+    def run(sparsity, seed):
+        tx = jp.rigl(
+            sgd(),
+            sparsity=sparsity,
+            key=jax.random.key(seed),
+            when=jp.every(2, end=4),
+            allocate=jp.allocate.uniform,
+        )
+        params = make_params()
+        state = tx.init(params)
+        for step in range(5):
+            params, state = advance(tx, step, params, state)
+        return jp.get_masks(state)
+
+    sparsities = (0.25, 0.5, 0.75)
+    masks = masks_by_path(run(jnp.array(sparsities), jnp.arange(3)))
+    for path, size in SIZES.items():
+        for i, s in enumerate(sparsities):
+            assert masks[path][i].sum() == round(size * (1 - s))
+
+
+def test_shapes_are_enough_for_init():
+    params = make_params()
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    tx = jp.rigl(sgd(), sparsity=0.5, key=KEY, when=jp.every(2, end=4))
+    assert_same(jp.get_masks(tx.init(shapes)), jp.get_masks(tx.init(params)))
+
+
+# ---- arguments -------------------------------------------------------------------------------
+
+
+def test_static_masks_are_those_of_make():
+    score = jp.scores.random(KEY)
+    tx = jp.static(sgd(), sparsity=0.75, score=score)
+    expected = jp.masks.make(
+        make_params(), 0.75, score=score, allocate=jp.allocate.erdos_renyi_kernel
+    )
+    moments = train(tx, make_params(), 3)
+    for moment in moments:
+        assert_same(jp.get_masks(moment.state), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        ({"fraction": 1.5}, ValueError, "fraction=1.5"),
+        ({"fraction": "a third"}, TypeError, "fraction='a third'"),
+        ({"fraction": lambda step: -1.0}, ValueError, "at step 0"),
+        ({"sparsity": 1.0}, ValueError, "sparsity=1.0"),
+        ({"when": jp.every(3)}, ValueError, "leaves the end to the schedule"),
+        ({"grow": jp.scores.snip}, ValueError, "grow: the criterion remembers"),
+        ({"key": 3}, TypeError, "not a PRNG key"),
+        ({"inner": None}, ValueError, "wrap the optimizer"),
+        ({"scope": "global", "allocate": jp.allocate.uniform}, ValueError, "allocate divides"),
+    ],
+)
+def test_what_is_wrong_is_said(changes, error, match):
+    arguments = {"inner": sgd(), "sparsity": 0.5, "key": KEY, "when": jp.every(2, end=4)} | changes
+    with pytest.raises(error, match=match):
+        jp.rigl(arguments.pop("inner"), **arguments).init(make_params())
