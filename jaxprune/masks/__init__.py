@@ -7,5 +7,6 @@ from jaxprune.masks._measure import density as density
 from jaxprune.masks._measure import overlap as overlap
 from jaxprune.masks._pack import pack as pack
 from jaxprune.masks._pack import unpack as unpack
+from jaxprune.masks._shuffle import shuffle as shuffle
 
-__all__ = ["apply", "density", "from_zeros", "make", "overlap", "pack", "unpack"]
+__all__ = ["apply", "density", "from_zeros", "make", "overlap", "pack", "shuffle", "unpack"]

@@ -79,12 +79,19 @@ def masks_of_one_device(how):
     return jp.masks.make(params(), 0.75, **HOW[how])
 
 
-CASES = [(layout, AxisType.Auto) for layout in LAYOUTS]
-CASES += [(layout, AxisType.Explicit) for layout in ("8 by rows", "4 by 2", "8 by layers")]
+KEY_LAYOUTS = ("8 by rows", "4 by 2", "8 by layers")
+CASES = [
+    *itertools.product(("leaf", "global", "nm", "block"), LAYOUTS, [AxisType.Auto]),
+    *itertools.product(("leaf", "global", "nm", "block"), KEY_LAYOUTS, [AxisType.Explicit]),
+    *itertools.product(("bounds", "cost", "channel", "heads"), KEY_LAYOUTS, [AxisType.Auto]),
+    *itertools.product(("bounds", "cost", "channel", "heads"), ["4 by 2"], [AxisType.Explicit]),
+    *itertools.product(["cost and bounds"], ["4 by 2"], [AxisType.Auto, AxisType.Explicit]),
+]
 
 
-@pytest.mark.parametrize(("layout", "kind"), CASES, ids=[f"{a}, {b.name}" for a, b in CASES])
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(
+    ("how", "layout", "kind"), CASES, ids=[f"{a}-{b}, {c.name}" for a, b, c in CASES]
+)
 def test_the_mask_is_the_same(how, layout, kind):
     whole, expected = params(), masks_of_one_device(how)
     mesh, placed = place(whole, layout, kind)
