@@ -40,3 +40,32 @@ def test_other_examples_print_the_exact_density(example):
     for *_, size, kept, _, _, nonzero in rows:  # after the size and the count: "90.00", "%"
         assert int(kept) == int(nonzero) == round(int(size) * (1 - 0.9))
     assert re.search(r"test accuracy \d+\.\d+%", text)
+
+
+def test_lottery_digits_beats_or_not_and_says_so(tmp_path):
+    """12 rounds are for the user; here two, and again, when all of them are there already."""
+    first = run("examples/lottery_digits.py", "--quick", "--out", str(tmp_path))
+    again = run("examples/lottery_digits.py", "--quick", "--out", str(tmp_path))
+    last = r"with 64\.0 % of the weights: ticket \S+ %, random masks \S+ %, random init \S+ %"
+    assert re.search(last, first)
+    assert re.search(last, first)[0] == re.search(last, again)[0]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "rounds_40_2",
+        "tickets.md",
+        "tickets.png",
+    }
+
+
+def test_rigl_digits_has_the_exact_number_of_weights():
+    text = run("examples/rigl_digits.py", "--quick")
+    prunable = re.search(r"prunable +([\d,]+) +([\d,]+)", text)
+    size, kept = (int(x.replace(",", "")) for x in prunable.groups())
+    assert kept == round(size * (1 - 0.95))
+    for name in ("dense", "static", "SET", "RigL"):
+        assert re.search(rf"^{name} +\d+\.\d+ %", text, re.M)
+
+
+def test_ac_dc_gives_a_dense_and_a_sparse_network():
+    text = run("examples/ac_dc_digits.py", "--quick")
+    assert re.search(r"dense, before the last compression: \d+\.\d+ %", text)
+    assert re.search(r"with 10\.0 % of the weights: \d+\.\d+ %", text)

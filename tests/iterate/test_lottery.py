@@ -53,7 +53,7 @@ def test_rounds_are_those_of_numpy(rewind):
 
     rounds = jp.iterate.lottery_tickets(params, watched, rounds=4, rewind=rewind)
     masks = {name: np.ones(shape, bool) for name, shape in SHAPES.items()}
-    weights = kernels(params)
+    weights = trained = kernels(params)
     for number, one in enumerate(rounds):
         if number:
             flat = np.concatenate([np.abs(trained[n][masks[n]]).ravel() for n in SHAPES])
@@ -92,14 +92,14 @@ def test_replicates_are_runs_side_by_side():
         for one, other in zip(rounds, expected, strict=True):
             assert_equal(jax.tree.map(lambda x: x[i], one.masks), other.masks)  # noqa: B023
             assert one.metrics["kept"][i] == other.metrics["kept"]
-    other = jp.iterate.controls(
-        jax.random.key(0), rounds[:2], stacked, together, replicates=True
-    )["random masks"][0]
+    other = jp.iterate.controls(jax.random.key(0), rounds[:2], stacked, together, replicates=True)[
+        "random masks"
+    ][0]
     assert not np.array_equal(other.masks["a"]["kernel"][0], other.masks["a"]["kernel"][1])
     assert "(" in jp.iterate.report(rounds)
 
 
-class Killed(RuntimeError):
+class KilledError(RuntimeError):
     """What ends a run in the middle."""
 
 
@@ -107,14 +107,14 @@ def test_a_killed_run_goes_on(tmp_path):
     def until(last):
         def train(params, masks, number):
             if number > last:
-                raise Killed
+                raise KilledError
             calls.append(number)
             return train_fn(params, masks, number)
 
         return train
 
     calls = []
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         jp.iterate.lottery_tickets(start(), until(1), rounds=3, directory=tmp_path)
     (tmp_path / "round_002").mkdir()  # begun, and never finished
     resumed = jp.iterate.lottery_tickets(start(), until(9), rounds=3, directory=tmp_path)
@@ -151,9 +151,7 @@ def test_controls_have_the_sparsity_of_the_ticket():
     for name, runs in found.items():
         assert [one.number for one in runs] == [1, 2]
         for one, ticket in zip(runs, tickets[1:], strict=True):
-            same = [
-                np.array_equal(kernels(one.masks)[n], kernels(ticket.masks)[n]) for n in SHAPES
-            ]
+            same = [np.array_equal(kernels(one.masks)[n], kernels(ticket.masks)[n]) for n in SHAPES]
             assert all(same) if name == "random init" else not any(same)
             for n in SHAPES:
                 assert kernels(one.masks)[n].sum() == kernels(ticket.masks)[n].sum()

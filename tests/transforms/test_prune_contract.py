@@ -27,7 +27,9 @@ from prune_cases import (
 
 import jaxprune as jp
 
-every_transform = pytest.mark.parametrize("name", NAMES)
+# Random scores, blocks and allocations differ in the masks, which tests of training look at.
+CONTRACT = [n for n in NAMES if n not in ("random", "erk", "block", "rigl nm", "rigl block", "obd")]
+every_transform = pytest.mark.parametrize("name", CONTRACT)
 
 
 def recorder():
