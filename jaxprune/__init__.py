@@ -43,6 +43,7 @@ from jaxprune.transforms import prune as prune
 from jaxprune.transforms import rigl as rigl
 from jaxprune.transforms import set_ as set_
 from jaxprune.transforms import sparse_view as sparse_view
+from jaxprune.transforms import srigl as srigl
 from jaxprune.transforms import static as static
 from jaxprune.transforms import straight_through as straight_through
 from jaxprune.transforms import top_kast as top_kast
@@ -88,6 +89,7 @@ __all__ = [
     "select",
     "set_",
     "sparse_view",
+    "srigl",
     "static",
     "steps",
     "straight_through",

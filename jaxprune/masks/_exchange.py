@@ -28,18 +28,24 @@ def exchange(setup: Setup, grow: Criterion, leaves, given: Given, alive, stay, c
     Returns:
       A list of bool arrays.
     """
+    return exchanged(setup, grow, leaves, given, alive, stay, counts)[1]
+
+
+def exchanged(setup: Setup, grow: Criterion, leaves, given: Given, alive, stay, counts: Counts):
+    """What stays, masks after an exchange, and the scores of what grows: lists of arrays."""
     leaves, given, alive = lax.stop_gradient((leaves, given, alive))
     lower = None if counts.lower is None else jnp.zeros_like(counts.lower)
     first = compute(
         setup, leaves, given._replace(alive=alive), stay, lower, counts.upper, in_update=True
     )
-    ranked = []
+    stays = [a & b for a, b in zip(first, alive, strict=True)]
+    scores = []
     for i, (target, w) in enumerate(zip(setup.targets, leaves, strict=True)):
-        scores = scores_of(target, grow, w, given, i)
-        scores = jnp.minimum(scores, jnp.finfo(scores.dtype).max)
-        ranked.append(jnp.where(first[i] & alive[i], jnp.inf, scores))
+        found = scores_of(target, grow, w, given, i)
+        scores.append(jnp.minimum(found, jnp.finfo(found.dtype).max))
+    ranked = [jnp.where(s, jnp.inf, x) for s, x in zip(stays, scores, strict=True)]
     program = setup.program([False] * len(leaves))
-    return highest(program, ranked, leaves, *counts, in_update=True)
+    return stays, highest(program, ranked, leaves, *counts, in_update=True), scores
 
 
 def check_grow(grow: Criterion):

@@ -11,6 +11,7 @@ from jaxprune.transforms._proximal import proximal_l1 as proximal_l1
 from jaxprune.transforms._prune import prune as prune
 from jaxprune.transforms._sparse_training import rigl as rigl
 from jaxprune.transforms._sparse_training import set_ as set_
+from jaxprune.transforms._sparse_training import srigl as srigl
 from jaxprune.transforms._sparse_training import static as static
 from jaxprune.transforms._sparse_view import sparse_view as sparse_view
 from jaxprune.transforms._state import KeepState as KeepState
@@ -39,6 +40,7 @@ __all__ = [
     "rigl",
     "set_",
     "sparse_view",
+    "srigl",
     "static",
     "straight_through",
     "top_kast",

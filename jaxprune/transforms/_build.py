@@ -13,6 +13,7 @@ from jaxprune.masks._bits import as_stored, from_bits, ones, resharded, to_bits
 from jaxprune.masks._compute import Given, compute, params_needed
 from jaxprune.masks._counts import count
 from jaxprune.masks._exchange import drawn, exchange
+from jaxprune.masks._fan_in import check_matrices, fan_in_exchange, fan_in_start
 from jaxprune.masks._make import place, progress_of
 from jaxprune.masks._targets import Options, resolve
 from jaxprune.transforms import _events
@@ -65,25 +66,26 @@ def _at_event(is_event, recompute, masks, leaves, given, reads):
     return once(is_event, turn, carry, (leaves, reads))
 
 
-def _recomputed(setup, grow, leaves, given, old, counts, stay):
+def _recomputed(setup, grow, fan_in, leaves, given, old, counts, stay):
     """The masks of an event, as the state has them."""
     if grow is None:
         given = given._replace(alive=alive(setup, old, leaves))
         masks = compute(setup, leaves, given, *counts, in_update=True)
     else:
         here = [from_bits(mask, w) for mask, w in zip(old, leaves, strict=True)]
-        masks = exchange(setup, grow, leaves, given, here, stay, counts)
+        arguments = setup, grow, leaves, given, here, stay, counts
+        masks = exchange(*arguments) if fan_in is None else fan_in_exchange(*arguments, fan_in)
     return [as_stored(mask, x) for mask, x in zip(masks, old, strict=True)]
 
 
-@functools.partial(jax.jit, static_argnames=("setup", "grow", "events"))
-def _refresh(setup, grow, events, leaves, given, masks, is_event, rows, counts, stay):
+@functools.partial(jax.jit, static_argnames=("setup", "grow", "fan_in", "events"))
+def _refresh(setup, grow, fan_in, events, leaves, given, masks, is_event, rows, counts, stay):
     """The masks after the event at a step, if it is one. Jitted for callers that are not."""
 
     def recompute(given, old):
         counted = _events.counts_at(given.step, events, rows, counts)
         staying = None if grow is None else jnp.asarray(stay)[events.index(given.step)]
-        return _recomputed(setup, grow, leaves, given, old, counted, staying)
+        return _recomputed(setup, grow, fan_in, leaves, given, old, counted, staying)
 
     return _at_event(is_event, recompute, masks, leaves, given, (given, rows, counts))
 
@@ -104,12 +106,15 @@ def build(
         check_inner(inner)
         inner = optax.with_extra_args_support(inner)
     grow = None if regrow is None else regrow.grow
+    fan_in = None if regrow is None else regrow.fan_in
     check_criteria(chosen, inner, grow)
     kinds, reads_grads = kinds_of(chosen), uses_grads(chosen, grow)
 
     @_events.once_per_tree
     def prepare(structure, avals):
         setup, _ = resolve(structure.unflatten(avals), chosen)
+        if fan_in is not None:
+            check_matrices(setup)
         if course.values is None:
             return setup, None, None, None
         rows, counts = _events.table(course, setup, chosen.allocate)
@@ -130,7 +135,8 @@ def build(
             setup, chosen.allocate, sparsity, progress=progress_of(sparsity, final), step=0
         )
         arrays = [as_array(w) for w in targets]
-        return [to_bits(mask) for mask in drawn(setup, regrow.start, arrays, counts)]
+        draw = drawn if fan_in is None else fan_in_start
+        return [to_bits(mask) for mask in draw(setup, regrow.start, arrays, counts)]
 
     def init(params):
         if is_placeholder(params):
@@ -186,12 +192,12 @@ def build(
                     staying = stay_counts(regrow, events, step, setup, value, counted.num_keep)
                 elif regrow is not None:
                     staying = jnp.asarray(stay)[events.index(step)]
-                return _recomputed(setup, grow, targets, given, old, counted, staying)
+                return _recomputed(setup, grow, fan_in, targets, given, old, counted, staying)
 
             new, waiting = _at_event(is_event, recompute, old, targets, given, (updates, step))
         else:
             new, waiting = _refresh(
-                setup, grow, events, targets, given, old, is_event, rows, counts, stay
+                setup, grow, fan_in, events, targets, given, old, is_event, rows, counts, stay
             )
         masks = place(setup, new, structure)
         changed = is_event if waiting is None else is_event & ~waiting

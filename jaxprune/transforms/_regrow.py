@@ -23,11 +23,14 @@ class Regrow:
       grow: the criterion that says what grows.
       fraction: step -> the fraction of what is kept that an event exchanges, 0 to 1.
       start: the criterion of the masks to start from.
+      fan_in: of neurons that all have as many inputs, what share of them must be salient for a
+        neuron to live; None: each has what the ranking gives it.
     """
 
     grow: Criterion
     fraction: Callable[[int], Any]
     start: Criterion
+    fan_in: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +55,20 @@ def fraction_of(fraction, events) -> Callable[[int], Any]:
 
 
 def check_fraction(value, step=None) -> float:
-    """A number from 0 to 1."""
-    at = "" if step is None else f" at step {step}"
+    """What share of the kept weights an event exchanges."""
+    return _from_0_to_1(value, "fraction", "" if step is None else f" at step {step}")
+
+
+def check_share(value) -> float:
+    """What share of a neuron's inputs must be salient."""
+    return _from_0_to_1(value, "min_salient", "")
+
+
+def _from_0_to_1(value, name, at) -> float:
     if isinstance(value, bool | str) or is_traced(value) or np.ndim(value):
-        raise TypeError(f"fraction={value!r}{at} is not a static number; give one such as 0.3.")
+        raise TypeError(f"{name}={value!r}{at} is not a static number; give one such as 0.3.")
     if not 0 <= float(value) <= 1:
-        raise ValueError(
-            f"fraction={value!r}{at} must be from 0 to 1: the share of the kept weights that an "
-            "event exchanges."
-        )
+        raise ValueError(f"{name}={value!r}{at} must be from 0 to 1, such as 0.3.")
     return float(value)
 
 

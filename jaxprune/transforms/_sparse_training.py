@@ -18,7 +18,7 @@ from jaxprune.transforms import _events
 from jaxprune.transforms._build import build
 from jaxprune.transforms._inner import as_array
 from jaxprune.transforms._keep import hold
-from jaxprune.transforms._regrow import Regrow, fraction_of
+from jaxprune.transforms._regrow import Regrow, check_share, fraction_of
 
 
 def _shared(scope, allocate):
@@ -26,11 +26,12 @@ def _shared(scope, allocate):
     return _allocate.erdos_renyi_kernel if allocate is None and scope == "leaf" else allocate
 
 
-def _moving(inner, sparsity, when, fraction, grow, start, chosen):
+def _moving(inner, sparsity, when, fraction, grow, start, chosen, fan_in=None):
     course = _events.course(sparsity, when)
     grow, start = as_criterion(grow), as_criterion(start)
     check_grow(grow)
-    return build(inner, course, chosen, Regrow(grow, fraction_of(fraction, course.events), start))
+    fraction = fraction_of(fraction, course.events)
+    return build(inner, course, chosen, Regrow(grow, fraction, start, fan_in))
 
 
 def rigl(
@@ -157,6 +158,63 @@ def set_(
     first, later = jax.random.split(key)
     grow = scores.random(later, each_event=True)
     return _moving(inner, sparsity, when, fraction, grow, scores.random(first), chosen)
+
+
+def srigl(
+    inner: optax.GradientTransformation,
+    *,
+    sparsity,
+    key: jax.Array,
+    when,
+    fraction=0.3,
+    min_salient: float = 0.3,
+    score=scores.magnitude,
+    allocate=None,
+    rules=(),
+    min_sparsity=None,
+    max_sparsity=None,
+) -> optax.GradientTransformationExtraArgs:
+    """SRigL: RigL in which neurons that live have a constant fan-in, and others are removed.
+
+        at an event: salient = what RigL would keep and grow in the leaf
+        a neuron lives if it has salient inputs for min_salient of its fan-in
+        fan-in of those that live = the number of weights of the leaf // how many live
+        of each stays what stays, then its largest gradients grow
+
+    Neurons are the last axis, as of Flax kernels; their inputs all other axes. A constant fan-in is
+    a dense matrix of values and one of indices; what is ablated can be cut out. A leaf keeps
+    neurons * fan-in weights, which may be fewer than the sparsity leaves, by less than there are
+    neurons. An ablated neuron lives again if its gradients become salient.
+
+    Args:
+      inner, sparsity, key, when, fraction, score, rules, min_sparsity, max_sparsity: as in `rigl`.
+      min_salient: from 0, where no neuron is ablated, to 1. The paper has 0.3 for convolutional
+        networks and 0.95 for transformers.
+      allocate: as in `rigl`.
+
+    Returns:
+      An optax transform; its state is a `PruneState`.
+
+    Raises:
+      TypeError, ValueError: as in `rigl`; a leaf with fewer than two axes.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import jaxprune
+      >>> tx = jaxprune.srigl(
+      ...     optax.sgd(0.1), sparsity=0.5, key=jax.random.key(0), when=jaxprune.every(2, end=6)
+      ... )
+      >>> jaxprune.get_masks(tx.init({"kernel": jnp.ones((8, 4))}))["kernel"].sum(0)
+      Array([4, 4, 4, 4], dtype=int32)
+
+    References:
+      Lasby et al., Dynamic sparse training with structured sparsity, arXiv 2305.02299.
+    """
+    allocate = _shared("leaf", allocate)
+    chosen = options(score, Unstructured(), "leaf", allocate, rules, min_sparsity, max_sparsity)
+    share = check_share(min_salient)
+    start = scores.random(key)
+    return _moving(inner, sparsity, when, fraction, scores.gradient, start, chosen, share)
 
 
 def static(

@@ -283,3 +283,62 @@ def test_what_is_wrong_is_said(changes, error, match):
     arguments = {"inner": sgd(), "sparsity": 0.5, "key": KEY, "when": jp.every(2, end=4)} | changes
     with pytest.raises(error, match=match):
         jp.rigl(arguments.pop("inner"), **arguments).init(make_params())
+
+
+# ---- constant fan-in -------------------------------------------------------------------------
+
+
+def divided(w, g, mask, stay, kept, share):
+    """SRigL in NumPy, neuron by neuron, from the steps that the paper lists."""
+    inputs = w.shape[0]
+    stays = highest(np.where(mask, np.abs(w), -1.0), stay) & mask
+    salient = highest(np.where(stays, np.inf, np.abs(g)), kept)
+    number = salient.sum(0)
+    lives = number >= math.ceil(share * mask.sum(0).max())
+    lives |= number == number.max()
+    fan = min(kept // w.shape[1] * w.shape[1] // lives.sum(), inputs)
+    new = np.zeros_like(mask)
+    for j in np.flatnonzero(lives):
+        size = np.where(stays[:, j], np.abs(w[:, j]), -1.0)
+        first = highest(size, fan) & stays[:, j]
+        new[:, j] = highest(np.where(first, np.inf, np.abs(g[:, j])), fan)
+    return new
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
+def test_srigl_is_the_steps_of_the_paper(share):
+    tx = jp.srigl(
+        sgd(),
+        sparsity=0.75,
+        key=KEY,
+        when=[0, 2, 4],
+        fraction=lambda step: 0.5,
+        min_salient=share,
+        allocate=jp.allocate.uniform,
+    )
+    params = make_params()
+    state = tx.init(params)
+    params = jp.apply_masks(params, jp.get_masks(state))
+    ablated = 0
+    for path, mask in masks_by_path(jp.get_masks(state)).items():
+        assert (mask.sum(0) == {"a/kernel": 4, "b/kernel": 2}[path]).all()
+    for step in range(5):
+        before, old = by_path(params), masks_by_path(jp.get_masks(state))
+        grads = by_path(make_grads(step, params))
+        params, state = jax.jit(lambda i, p, s: advance(tx, i, p, s))(step, params, state)
+        for path, mask in masks_by_path(jp.get_masks(state)).items():
+            expected = old[path]
+            if step in (0, 2, 4):
+                kept = SIZES[path] // 4
+                stay = kept - round(kept * 0.5)
+                expected = divided(before[path], grads[path], old[path], stay, kept, share)
+            np.testing.assert_array_equal(mask, expected)
+            fans = mask.sum(0)
+            assert len(set(fans[fans > 0].tolist())) == 1
+            ablated += int((fans == 0).sum())
+    assert (ablated == 0) == (share == 0.0)
+
+
+def test_srigl_refuses_a_share_out_of_range():
+    with pytest.raises(ValueError, match="min_salient=2.0"):
+        jp.srigl(sgd(), sparsity=0.5, key=KEY, when=[0, 1], min_salient=2.0)
