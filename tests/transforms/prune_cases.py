@@ -104,6 +104,34 @@ CONSTANT = ["rigl", "rigl nm", "rigl block", "set"]
 GRADUAL = [name for name in NAMES if name not in FIXED + CONSTANT]
 
 
+OPTIMIZERS = {
+    "sgd momentum": lambda: optax.sgd(0.1, momentum=0.9),
+    "nesterov": lambda: optax.sgd(0.1, momentum=0.9, nesterov=True),
+    "adam": lambda: optax.adam(1e-2),
+    "adamw": lambda: optax.adamw(1e-2, weight_decay=0.1),
+    "amsgrad": lambda: optax.amsgrad(1e-2),
+    "adabelief": lambda: optax.adabelief(1e-2),
+    "lion": lambda: optax.lion(1e-2),
+    "rmsprop": lambda: optax.rmsprop(1e-2, momentum=0.9),
+    "lamb": lambda: optax.lamb(1e-2),
+    "l2": lambda: optax.chain(optax.add_decayed_weights(0.125), optax.sgd(0.125, momentum=0.5)),
+    "schedule free": lambda: optax.contrib.schedule_free_adamw(1e-2),
+    "muon": lambda: optax.contrib.muon(1e-2),
+    "chain": lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)),
+    "masked": lambda: optax.masked(
+        optax.adam(1e-2), {"a": {"bias": False, "kernel": True}, "b": {"kernel": True}}
+    ),
+    "partition": lambda: optax.partition(
+        {"one": optax.adam(1e-2), "two": optax.sgd(0.1, momentum=0.9)},
+        {"a": {"bias": "two", "kernel": "one"}, "b": {"kernel": "two"}},
+    ),
+    "adagrad": lambda: optax.adagrad(1e-2),
+    "adadelta": lambda: optax.adadelta(1e-2),
+    "finite": lambda: optax.apply_if_finite(optax.adam(1e-2), 3),
+    "injected": lambda: optax.inject_hyperparams(optax.adam)(1e-2),
+}
+
+
 @functools.cache
 def transform(name):
     return TRANSFORMS[name]()

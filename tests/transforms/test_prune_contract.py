@@ -299,7 +299,7 @@ def test_the_second_event_without_jit_compiles_nothing():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("name", ["adam", "chained", "channel", "keep"])
+@pytest.mark.parametrize("name", ["adam", "chained", "channel", "keep", "rigl", "set"])
 def test_multi_steps_counts_real_updates(name):
     """Inside MultiSteps each third micro-step is an update; masks are those of the plain run."""
     plain = transform(name)

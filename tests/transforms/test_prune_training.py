@@ -15,6 +15,7 @@ from prune_cases import (
     FIXED,
     GRADUAL,
     NAMES,
+    OPTIMIZERS,
     STEPS,
     advance,
     assert_same,
@@ -227,31 +228,6 @@ def test_a_score_that_changes_swaps_weights():
 
 
 # ---- the inner optimizer ---------------------------------------------------------------------
-
-OPTIMIZERS = {
-    "sgd momentum": lambda: optax.sgd(0.1, momentum=0.9),
-    "nesterov": lambda: optax.sgd(0.1, momentum=0.9, nesterov=True),
-    "adam": lambda: optax.adam(1e-2),
-    "adamw": lambda: optax.adamw(1e-2, weight_decay=0.1),
-    "amsgrad": lambda: optax.amsgrad(1e-2),
-    "adabelief": lambda: optax.adabelief(1e-2),
-    "lion": lambda: optax.lion(1e-2),
-    "rmsprop": lambda: optax.rmsprop(1e-2, momentum=0.9),
-    "lamb": lambda: optax.lamb(1e-2),
-    "l2": lambda: optax.chain(optax.add_decayed_weights(0.125), optax.sgd(0.125, momentum=0.5)),
-    "schedule free": lambda: optax.contrib.schedule_free_adamw(1e-2),
-    "muon": lambda: optax.contrib.muon(1e-2),
-    "chain": lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)),
-    "masked": lambda: optax.masked(
-        optax.adam(1e-2), {"a": {"bias": False, "kernel": True}, "b": {"kernel": True}}
-    ),
-    "partition": lambda: optax.partition(
-        {"one": optax.adam(1e-2), "two": optax.sgd(0.1, momentum=0.9)},
-        {"a": {"bias": "two", "kernel": "one"}, "b": {"kernel": "two"}},
-    ),
-    "injected": lambda: optax.inject_hyperparams(optax.adam)(1e-2),
-}
-
 
 # AdaBelief adds a constant to the second moment of any weight at any step, `eps_root`.
 LEFT = {"adabelief": np.float32(1e-16)}

@@ -10,6 +10,7 @@ import pytest
 from prune_cases import (
     CONSTANT,
     EVENTS,
+    OPTIMIZERS,
     TARGET,
     advance,
     assert_same,
@@ -107,6 +108,74 @@ def test_grown_weights_start_from_zero_with_zero_moments():
         np.testing.assert_array_equal(trace[path][grown], grads[path][grown])
         np.testing.assert_array_equal(new[path][grown], -0.125 * grads[path][grown])
         assert (trace[path][~mask] == 0).all()
+
+
+def events_of(transform, inner):
+    when, key = [0, 3], jax.random.key(4)
+    return transform(inner, sparsity=0.5, key=key, when=when, fraction=lambda _: 0.5)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("transform", [jp.rigl, jp.set_], ids=["rigl", "set"])
+def test_around_any_optimizer_what_grows_has_fresh_moments(optimizer, transform):
+    """An event equals an update of the optimizer alone, its state zeroed by hand, by shapes."""
+    inner = OPTIMIZERS[optimizer]()
+    tx = events_of(transform, inner)
+    params = make_params()
+    state = tx.init(params)
+    params = jp.apply_masks(params, jp.get_masks(state))
+    for step in range(3):
+        params, state = advance(tx, step, params, state)
+    old = jp.get_masks(state)
+    after = advance(tx, 3, params, state)
+    new = jp.get_masks(after.state)
+    grown = {p: (new[p]["kernel"] & ~old[p]["kernel"]) for p in ("a", "b")}
+    assert all(bool(m.any()) for m in grown.values())
+    stays = {new[p]["kernel"].shape: new[p]["kernel"] & ~grown[p] for p in ("a", "b")}
+
+    def fresh(x):
+        mask = stays.get(jnp.shape(x))
+        return x if mask is None or x.dtype != jnp.float32 else jnp.where(mask, x, 0)
+
+    grads = jp.apply_masks(make_grads(3, params), new)
+    masked = jp.apply_masks(params, new)
+    inner = optax.with_extra_args_support(inner)
+    updates, _ = inner.update(grads, jax.tree.map(fresh, state.inner_state), masked)
+    expected = jp.apply_masks(optax.apply_updates(masked, updates), new)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-7),
+        after.params,
+        expected,
+    )
+    assert sum(int(m["kernel"].sum()) for m in new.values()) == 112
+
+
+@pytest.mark.parametrize("transform", [jp.rigl, jp.set_], ids=["rigl", "set"])
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda tx, make: make(tx, optax.adafactor(1e-2, min_dim_size_to_factor=4)),
+        lambda tx, make: make(tx, optax.MultiSteps(optax.adam(1e-2), 2).gradient_transformation()),
+        lambda tx, make: optax.chain(optax.clip(1.0), make(tx, optax.adam(1e-2))),
+        lambda tx, make: optax.apply_if_finite(make(tx, optax.adam(1e-2)), 3),
+        lambda tx, make: optax.masked(
+            make(tx, optax.adam(1e-2)), {"a": True, "b": {"kernel": True}}
+        ),
+    ],
+    ids=["adafactor", "MultiSteps inside", "chain", "apply_if_finite", "masked"],
+)
+def test_wrapped_or_factored_the_number_is_constant(transform, wrapped):
+    tx = wrapped(transform, events_of)
+    params = make_params()
+    state = tx.init(params)
+    step = jax.jit(lambda i, p, s: advance(tx, i, p, s))
+    for i in range(5):
+        params, state = step(i, params, state)
+        masks = jp.get_masks(state)
+        assert sum(int(m.sum()) for m in jax.tree.leaves(masks)) == 112
+        kept = jp.apply_masks(params, masks)
+        assert_same(kept, params)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
 
 
 def test_what_is_dropped_and_grown_in_one_event_was_never_gone():
@@ -340,5 +409,5 @@ def test_srigl_is_the_steps_of_the_paper(share):
 
 
 def test_srigl_refuses_a_share_out_of_range():
-    with pytest.raises(ValueError, match="min_salient=2.0"):
+    with pytest.raises(ValueError, match=r"min_salient=2\.0"):
         jp.srigl(sgd(), sparsity=0.5, key=KEY, when=[0, 1], min_salient=2.0)
