@@ -1,6 +1,6 @@
 """Sparse from start to end, and lottery tickets: what moving weights and rewinding are worth.
 
-python -m benchmarks.sparse_training [--task digits|text] [--quick] [--out FILE]
+python -m benchmarks.sparse_training [--task digits|text|lottery|decay] [--quick] [--out FILE]
 
 All methods train from the same random weights, for the same number of steps, with the same
 optimizer and learning rates; leaves share the sparsity by ERK. Lottery tickets are networks for
@@ -24,6 +24,7 @@ from benchmarks.tables import table
 from benchmarks.tasks import Digits, Text
 
 OUT = pathlib.Path("out/sparse_training.json")
+TASKS = ("digits", "text", "lottery", "decay")
 LEVELS = (0.9, 0.95, 0.98)
 SEEDS = 5
 ERK = jp.allocate.erdos_renyi_kernel
@@ -193,6 +194,46 @@ def lottery_rows(task, *, quick=False):
     return rows
 
 
+def decay_rows(task, *, quick=False):
+    """Rows of gradual pruning by magnitude, layer by layer, with penalties at different times."""
+    steps = 40 if quick else 2 * task.steps
+    begin, end = steps * 3 // 10, steps * 7 // 10
+    rate = optax.cosine_decay_schedule(task.rate, steps)
+
+    def decayed(schedule):
+        return optax.adamw(rate, weight_decay=schedule)
+
+    def l1(strength):
+        early = optax.piecewise_constant_schedule(strength, {begin: 0.0})
+        return optax.chain(optax.adam(rate), jp.proximal_l1(lambda t: rate(t) * early(t)))
+
+    optimizers = {"no penalty": optax.adam(rate)}
+    for decay in (0.1, 1.0):
+        off = optax.piecewise_constant_schedule(decay, {end: 0.0})
+        before = optax.piecewise_constant_schedule(decay, {begin: 0.0})
+        optimizers |= {
+            f"weight decay {decay:g}, throughout": decayed(decay),
+            f"weight decay {decay:g}, off after pruning": decayed(off),
+            f"weight decay {decay:g}, before pruning": decayed(before),
+        }
+    optimizers |= {f"L1 {x:g}, before pruning": l1(x) for x in (0.003, 0.03)}
+    rows = []
+    for name, optimizer in tqdm(optimizers.items()):
+
+        def run(key, level, optimizer=optimizer):
+            init, order, _ = jax.random.split(key, 3)
+            ramp = jp.polynomial(level, begin=begin, end=end)
+            tx = jp.prune(optimizer, sparsity=ramp, when=jp.every(max(steps // 50, 1)))
+            params, masks, _ = train(task, tx, task.init(init), order, steps)
+            return task.evaluate(params), sum(m.sum() for m in jax.tree.leaves(masks))
+
+        every = jax.jit(jax.vmap(jax.vmap(run, (0, None)), (None, 0)))
+        found, kept = every(jax.random.split(jax.random.key(0), SEEDS), jnp.asarray(LEVELS))
+        row = {"method": name, "kept": kept[:, 0].tolist()}
+        rows.append(row | {str(s): v.tolist() for s, v in zip(LEVELS, found, strict=True)})
+    return rows
+
+
 def shown(rows, levels):
     """Means and, in brackets, the range over seeds."""
     for row in rows:
@@ -213,19 +254,21 @@ def markdown(rows, levels):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", choices=("digits", "text", "lottery"))
+    parser.add_argument("--task", choices=TASKS)
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("out/sparse_training.json")
     )
     args = parser.parse_args()
     results, tables = {}, []
-    for name in [args.task] if args.task else ("digits", "text", "lottery"):
+    for name in [args.task] if args.task else TASKS:
         task = Text() if name == "text" else Digits()
         if name == "lottery":
             rows = lottery_rows(task, quick=args.quick)
             levels = [level for level in rows[0] if level != "method"]
             levels = levels if args.quick else [levels[i - 1] for i in (3, 7, 10, 13, 17)]
+        elif name == "decay":
+            rows, levels = decay_rows(task, quick=args.quick), [*map(str, LEVELS)]
         else:
             rows, levels = sparse_rows(task, quick=args.quick), ["0.0", *map(str, LEVELS)]
         results[name] = rows
