@@ -74,7 +74,7 @@ def scores_of(target: Target, criterion: Criterion, w, given: Given, i: int):
     w = _orderable(w)
     scores = criterion(w, path=target.path, pattern=target.pattern, **given.context(i))
     _check_scores(target, w, scores)
-    if not is_traced(scores) and scores.sharding != w.sharding:
+    if not (is_traced(scores) or is_traced(w)) and scores.sharding != w.sharding:
         scores = jax.device_put(scores, w.sharding)  # and so the mask
     return scores
 

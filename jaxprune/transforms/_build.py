@@ -1,6 +1,7 @@
 """Masks on a schedule around an optimizer: what pruning and sparse training have in common."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jaxprune.masks._exchange import drawn, exchange
 from jaxprune.masks._fan_in import check_matrices, fan_in_exchange, fan_in_start
 from jaxprune.masks._make import place, progress_of
 from jaxprune.masks._targets import Options, resolve
+from jaxprune.scores import Criterion
 from jaxprune.transforms import _events
 from jaxprune.transforms._criteria import (
     ScoreState,
@@ -66,28 +68,49 @@ def _at_event(is_event, recompute, masks, leaves, given, reads):
     return once(is_event, turn, carry, (leaves, reads))
 
 
-def _recomputed(setup, grow, fan_in, leaves, given, old, counts, stay):
+class _Table(NamedTuple):
+    """What is kept at each event, and how much of it stays where weights move."""
+
+    rows: Any  # for each event the number of its counts
+    counts: Any
+    stay: Any  # limbs [events, groups, 2], or None
+
+    def at(self, events, step):
+        """The counts of the event at a step, and what stays."""
+        stay = None if self.stay is None else jnp.asarray(self.stay)[events.index(step)]
+        return _events.counts_at(step, events, self.rows, self.counts), stay
+
+
+class _Moves(NamedTuple):
+    """How weights move, as far as a compiled program depends on it."""
+
+    grow: Criterion | None
+    fan_in: float | None
+
+
+def _recomputed(setup, moves, leaves, given, old, counts, stay):
     """The masks of an event, as the state has them."""
-    if grow is None:
+    if moves.grow is None:
         given = given._replace(alive=alive(setup, old, leaves))
         masks = compute(setup, leaves, given, *counts, in_update=True)
     else:
         here = [from_bits(mask, w) for mask, w in zip(old, leaves, strict=True)]
-        arguments = setup, grow, leaves, given, here, stay, counts
-        masks = exchange(*arguments) if fan_in is None else fan_in_exchange(*arguments, fan_in)
+        arguments = setup, moves.grow, leaves, given, here, stay, counts
+        if moves.fan_in is None:
+            masks = exchange(*arguments)
+        else:
+            masks = fan_in_exchange(*arguments, moves.fan_in)
     return [as_stored(mask, x) for mask, x in zip(masks, old, strict=True)]
 
 
-@functools.partial(jax.jit, static_argnames=("setup", "grow", "fan_in", "events"))
-def _refresh(setup, grow, fan_in, events, leaves, given, masks, is_event, rows, counts, stay):
+@functools.partial(jax.jit, static_argnames=("setup", "moves", "events"))
+def _refresh(setup, moves, events, leaves, given, masks, is_event, table):
     """The masks after the event at a step, if it is one. Jitted for callers that are not."""
 
     def recompute(given, old):
-        counted = _events.counts_at(given.step, events, rows, counts)
-        staying = None if grow is None else jnp.asarray(stay)[events.index(given.step)]
-        return _recomputed(setup, grow, fan_in, leaves, given, old, counted, staying)
+        return _recomputed(setup, moves, leaves, given, old, *table.at(events, given.step))
 
-    return _at_event(is_event, recompute, masks, leaves, given, (given, rows, counts))
+    return _at_event(is_event, recompute, masks, leaves, given, (given, table))
 
 
 def build(
@@ -105,37 +128,44 @@ def build(
     if inner is not None:
         check_inner(inner)
         inner = optax.with_extra_args_support(inner)
-    grow = None if regrow is None else regrow.grow
-    fan_in = None if regrow is None else regrow.fan_in
-    check_criteria(chosen, inner, grow)
-    kinds, reads_grads = kinds_of(chosen), uses_grads(chosen, grow)
+    moves = _Moves(None, None) if regrow is None else _Moves(regrow.grow, regrow.fan_in)
+    check_criteria(chosen, inner, moves.grow)
+    kinds, reads_grads = kinds_of(chosen), uses_grads(chosen, moves.grow)
+    events = course.events
 
     @_events.once_per_tree
     def prepare(structure, avals):
         setup, _ = resolve(structure.unflatten(avals), chosen)
-        if fan_in is not None:
+        if moves.fan_in is not None:
             check_matrices(setup)
         if course.values is None:
-            return setup, None, None, None
+            return setup, None
         rows, counts = _events.table(course, setup, chosen.allocate)
-        if regrow is None:
-            return setup, rows, counts, None
-        return setup, rows, counts, stay_table(regrow, course.events, rows, counts.num_keep)
+        stay = None if regrow is None else stay_table(regrow, events, rows, counts.num_keep)
+        return setup, _Table(rows, counts, stay)
 
     def prepared(params):
         paths, leaves, structure = flatten(params)
         return (*prepare(structure, _events.avals(leaves)), paths, leaves, structure)
 
+    def traced_counts(setup, step):
+        counts = _events.counts_traced(step, course, setup, chosen.allocate)
+        if regrow is None:
+            return counts, None
+        return counts, stay_counts(
+            regrow, events, step, setup, course.schedule(step), counts.num_keep
+        )
+
     def first_masks(setup, targets):
         if regrow is None:
             return [ones(w) for w in targets]
-        sparsity, final = (course.schedule(i) for i in (0, course.events.end))
+        sparsity, final = (course.schedule(i) for i in (0, events.end))
         sparsity, final = check_sparsity(sparsity, "sparsity"), check_sparsity(final, "sparsity")
         counts = count(
             setup, chosen.allocate, sparsity, progress=progress_of(sparsity, final), step=0
         )
         arrays = [as_array(w) for w in targets]
-        draw = drawn if fan_in is None else fan_in_start
+        draw = drawn if moves.fan_in is None else fan_in_start
         return [to_bits(mask) for mask in draw(setup, regrow.start, arrays, counts)]
 
     def init(params):
@@ -158,51 +188,47 @@ def build(
     def update(updates, state, params=None, **extra):
         if params is None:
             raise ValueError(NO_PARAMS)
-        setup, rows, counts, stay, paths, leaves, structure = prepared(params)
-        step, events = state.prune_step, course.events
+        setup, table, paths, leaves, structure = prepared(params)
+        step = state.prune_step
         targets = [jnp.asarray(leaves[t.index]) for t in setup.targets]
         is_event = jnp.asarray(events.is_event(step))
-        given, memory = Given(params_needed(setup, paths, leaves, grow), step=step), []
+        given, memory = Given(params_needed(setup, paths, leaves, moves.grow), step=step), []
         if reads_grads:
             is_event |= state.score_state.waiting
             grads = structure.flatten_up_to(updates)
-            read = needed(setup, grads, grow)
+            read = needed(setup, grads, moves.grow)
             memory = recalled(setup, kinds, state.score_state.memory, structure)
             memory = remember(setup, events, targets, read, memory, step, is_event)
             given = given._replace(grads=read, memory=memory)
+        if any(t.criterion.probe is not None for t in setup.targets):
+            given = given._replace(
+                grads=functools.partial(
+                    probed,
+                    setup,
+                    paths,
+                    leaves,
+                    structure,
+                    grads,
+                    read,
+                    step,
+                    loss_of(extra, params),
+                )
+            )
         known = flatten_masks(state.masks)
         old = [known[t.path] for t in setup.targets]
-        if any(t.criterion.probe is not None for t in setup.targets):
-            loss = loss_of(extra, params)
-
-            def probe():
-                return probed(setup, paths, leaves, structure, grads, read, step, loss)
-
-            given = given._replace(grads=probe)
-        if course.values is None or callable(given.grads):
+        if table is None or callable(given.grads):  # what a jitted function cannot be given
 
             def recompute(given, old):
-                if course.values is None:
-                    counted = _events.counts_traced(step, course, setup, chosen.allocate)
-                else:
-                    counted = _events.counts_at(step, events, rows, counts)
-                staying = None
-                if regrow is not None and course.values is None:
-                    value = course.schedule(step)
-                    staying = stay_counts(regrow, events, step, setup, value, counted.num_keep)
-                elif regrow is not None:
-                    staying = jnp.asarray(stay)[events.index(step)]
-                return _recomputed(setup, grow, fan_in, targets, given, old, counted, staying)
+                counts = traced_counts(setup, step) if table is None else table.at(events, step)
+                return _recomputed(setup, moves, targets, given, old, *counts)
 
             new, waiting = _at_event(is_event, recompute, old, targets, given, (updates, step))
         else:
-            new, waiting = _refresh(
-                setup, grow, fan_in, events, targets, given, old, is_event, rows, counts, stay
-            )
+            new, waiting = _refresh(setup, moves, events, targets, given, old, is_event, table)
         masks = place(setup, new, structure)
         changed = is_event if waiting is None else is_event & ~waiting
         # The first event of pruning revives nothing: all was there.
-        revived = changed if regrow is not None else changed & (step > events.all()[0])
+        revived = changed if regrow is not None else changed & (step > events.begin)
         updates, inner_state = masked_update(
             inner, masks, updates, state.inner_state, params, extra, revived=revived
         )
@@ -211,9 +237,8 @@ def build(
             flat = structure.flatten_up_to(updates)
             emitted = [flat[t.index] for t in setup.targets]
             memory, emitted = finish_event(setup, changed, targets, new, memory, emitted)
-            for target, u in zip(setup.targets, emitted, strict=True):
-                flat[target.index] = u
-            updates = structure.unflatten(flat)
+            new_at = {t.index: u for t, u in zip(setup.targets, emitted, strict=True)}
+            updates = structure.unflatten([new_at.get(i, u) for i, u in enumerate(flat)])
             score_state = ScoreState(waiting, stored(setup, kinds, memory, structure))
         step = optax.safe_increment(step)
         return updates, PruneState(step, masks, changed, score_state, inner_state)

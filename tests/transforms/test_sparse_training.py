@@ -313,6 +313,38 @@ def test_a_sweep_over_sparsities_and_seeds_is_one_program():
             assert masks[path][i].sum() == round(size * (1 - s))
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda score: jp.rigl(sgd(), sparsity=0.5, key=KEY, when=[1, 4], score=score),
+        lambda score: jp.set_(sgd(), sparsity=0.5, key=KEY, when=[1, 4], score=score),
+        lambda score: jp.straight_through(sgd(), sparsity=0.5, every=3, score=score),
+    ],
+    ids=["rigl", "set", "straight_through"],
+)
+def test_members_of_a_vmap_rank_at_events_only(make):
+    calls = []
+
+    def counted(w):
+        jax.debug.callback(lambda: calls.append(1))
+        return jnp.abs(w)
+
+    tx = make(jp.scores.Criterion(counted))
+    stacked = jax.tree.map(lambda x: jnp.stack([x] * 8), make_params())
+    params, state = stacked, jax.vmap(tx.init)(stacked)
+    step = jax.jit(lambda i, p, s: jax.vmap(lambda p, s: advance(tx, i, p, s))(p, s))
+    ranked = []
+    for i in range(6):
+        jax.effects_barrier()
+        before = len(calls)
+        params, state = step(i, params, state)
+        jax.block_until_ready(params)
+        jax.effects_barrier()
+        ranked.append(len(calls) > before)
+    at = (2, 5) if "Through" in type(state).__name__ else (1, 4)
+    assert [i for i, ran in enumerate(ranked) if ran] == list(at)
+
+
 def test_shapes_are_enough_for_init():
     params = make_params()
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
