@@ -1,5 +1,8 @@
 """Dense weights trained through masks that are made again and again."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -43,12 +46,6 @@ class Level:
         """What is pruned, and the table of counts or None."""
         _, leaves, structure = flatten(params)
         return self._prepare(structure, _events.avals(leaves))
-
-    def counts(self, setup, table, step):
-        """How many are kept at a step."""
-        if table is None:
-            return _events.counts_traced(step, self.course, setup, self.chosen.allocate)
-        return _events.counts_at(step, self.course.events, *table)
 
     def first(self, setup, leaves):
         """The masks of step 0."""
@@ -142,17 +139,45 @@ def _read(bits, w):
 
 def _refreshed(level, setup, table, paths, after, known, step, every):
     """Whether masks are due for the forward pass at `step`, and those of the params by then."""
-    events = level.course.events
-    targets = [after[t.index] for t in setup.targets]
+    targets = [jnp.asarray(after[t.index]) for t in setup.targets]
     old = [resharded(known[t.path], w) for t, w in zip(setup.targets, targets, strict=True)]
+    given = Given(params_needed(setup, paths, after), step=step)
+    events = level.course.events
+    if table is not None:
+        return _refresh(setup, events, every, targets, given, old, table)
+    return _recomputed(
+        setup,
+        events,
+        every,
+        targets,
+        given,
+        old,
+        lambda: _events.counts_traced(step, level.course, setup, level.chosen.allocate),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("setup", "events", "every"))
+def _refresh(setup, events, every, targets, given, old, table):
+    """The same from a table of counts. Jitted for callers that are not."""
+    return _recomputed(
+        setup,
+        events,
+        every,
+        targets,
+        given,
+        old,
+        lambda: _events.counts_at(given.step, events, *table),
+    )
+
+
+def _recomputed(setup, events, every, targets, given, old, counts):
+    step = given.step
     due = (step >= events.begin) & (
         ((step - events.begin) % every == 0) | jnp.asarray(events.is_event(step))
     )
-    given = Given(params_needed(setup, paths, after), step=step)
 
     def turn(masks):
-        counts = level.counts(setup, table, step)
-        new = compute(setup, targets, given, *counts, in_update=True)
+        new = compute(setup, targets, given, *counts(), in_update=True)
         return [as_stored(mask, x) for mask, x in zip(new, masks, strict=True)]
 
     return due, once(due, turn, old, (targets, step))
