@@ -54,7 +54,7 @@ def methods(level, steps, key):
         "straight-through": lambda tx: jp.straight_through(
             tx, sparsity=level, decay=2e-4, allocate=ERK
         ),
-        "AC/DC": lambda tx: jp.prune(tx, sparsity=jp.ac_dc(level, **phases), scope="global"),
+        "AC/DC": lambda tx: jp.prune(tx, sparsity=jp.ac_dc(level, **phases), allocate=ERK),
         "gradual": lambda tx: jp.prune(tx, sparsity=ramp(), when=when, allocate=ERK),
     }
 

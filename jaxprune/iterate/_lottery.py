@@ -9,7 +9,7 @@ import jax
 from jaxprune import _table
 from jaxprune._checks import check_key, check_sparsity, check_step
 from jaxprune._tree import flatten
-from jaxprune.iterate._rounds import Round, Store, checked
+from jaxprune.iterate._rounds import Round, Store, checked, fingerprint
 from jaxprune.masks._apply import apply
 from jaxprune.masks._make import make_given
 from jaxprune.masks._shuffle import shuffle
@@ -105,8 +105,8 @@ def lottery_tickets(
     chosen = options(score, pattern, scope, None, rules, min_sparsity, max_sparsity)
     store = None
     if directory is not None:
-        paths = flatten(params)[0]
-        facts = {"rate": rate, "rewind": rewind, "replicates": replicates, "paths": paths}
+        facts = {"rate": rate, "rewind": rewind, "replicates": replicates}
+        facts |= {"paths": flatten(params)[0], "params": fingerprint(params)}
         store = Store(directory, facts)
     masks = _pruned(params, None, 0.0, chosen, replicates)
     found: list[Round] = []

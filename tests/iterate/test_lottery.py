@@ -133,6 +133,8 @@ def test_another_run_does_not_go_into_the_same_directory(tmp_path):
     jp.iterate.lottery_tickets(start(), train_fn, rounds=1, directory=tmp_path)
     with pytest.raises(ValueError, match=r"holds rounds with rate=0.2, not 0.5"):
         jp.iterate.lottery_tickets(start(), train_fn, rounds=1, rate=0.5, directory=tmp_path)
+    with pytest.raises(ValueError, match=r"holds rounds with params="):
+        jp.iterate.lottery_tickets(start(1), train_fn, rounds=1, directory=tmp_path)
 
 
 def test_controls_have_the_sparsity_of_the_ticket():
