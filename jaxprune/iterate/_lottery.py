@@ -9,7 +9,7 @@ import jax
 from jaxprune import _table
 from jaxprune._checks import check_key, check_sparsity, check_step
 from jaxprune._tree import flatten
-from jaxprune.iterate._rounds import Round, Store, checked, fingerprint
+from jaxprune.iterate._rounds import Round, Store, checked, described, fingerprint, own
 from jaxprune.masks._apply import apply
 from jaxprune.masks._make import make_given
 from jaxprune.masks._shuffle import shuffle
@@ -20,11 +20,11 @@ from jaxprune.scores import magnitude
 _REWINDS = ("weights", "learning rate")
 
 
-def _pruned(trained, masks, sparsity, chosen, replicates):
+def _pruned(trained, masks, sparsity, chosen, replicates, final):
     """The masks of the next round: the highest of what is there."""
 
     def make(params, alive):
-        return make_given(params, sparsity, chosen, None, None, alive=alive)
+        return make_given(params, sparsity, chosen, None, None, alive=alive, final=final)
 
     return (jax.vmap(make) if replicates else make)(trained, masks)
 
@@ -52,12 +52,13 @@ def lottery_tickets(
         round i:  prune the trained weights of round i - 1 to the sparsity 1 - (1 - rate)**i;
                   train from `params`, where the masks keep them
 
-    What is pruned stays pruned. Each round keeps exactly round(size * (1 - rate)**i) weights.
+    What is pruned stays pruned. Round i keeps exactly round(size * (1 - s)) weights, where s is
+    its sparsity. Bounds and sparsities of single leaves grow with it, up to the last round.
 
     Args:
-      params: the weights to rewind to: those of initialisation, or of an early step k of the dense
-        run, which the caller has trained and whose `train_fn` goes on from there. Late resetting
-        is what makes tickets of deeper networks win.
+      params: the weights to rewind to, of which each round gets a copy: those of initialisation, or
+        of an early step k of the dense run, which the caller has trained and whose `train_fn` goes
+        on from there. Late resetting is what makes tickets of deeper networks win.
       train_fn: `train_fn(params, masks, round) -> (params, metrics)` trains with these masks from
         these params to the end, with a fresh optimizer such as `keep(optax.adam(1e-3), masks)`.
         `metrics` is a dict of numbers.
@@ -106,9 +107,10 @@ def lottery_tickets(
     store = None
     if directory is not None:
         facts = {"rate": rate, "rewind": rewind, "replicates": replicates}
-        facts |= {"paths": flatten(params)[0], "params": fingerprint(params)}
+        facts |= {"paths": flatten(params)[0], "params": fingerprint(params), **described(chosen)}
         store = Store(directory, facts)
-    masks = _pruned(params, None, 0.0, chosen, replicates)
+    final = 1 - (1 - rate) ** rounds
+    masks = _pruned(params, None, 0.0, chosen, replicates, final)
     found: list[Round] = []
     bar = _table.tqdm("progress=True")(total=rounds + 1, desc="rounds") if progress else None
     for number in range(rounds + 1):
@@ -118,9 +120,9 @@ def lottery_tickets(
             start = params
             if number:
                 trained = found[-1].params
-                masks = _pruned(trained, found[-1].masks, sparsity, chosen, replicates)
+                masks = _pruned(trained, found[-1].masks, sparsity, chosen, replicates, final)
                 start = apply(params if rewind == "weights" else trained, masks)
-            after, metrics = checked(train_fn(start, masks, number), number)
+            after, metrics = checked(train_fn(own(start), own(masks), number), number)
             one = Round(number, sparsity, masks, after, metrics)
             if store is not None:
                 store.save(one)
@@ -180,14 +182,15 @@ def controls(
         runs["random init"] = []
     bar = _table.tqdm("progress=True")(total=len(runs) * len(sparse)) if progress else None
     for one in sparse:
-        own = jax.random.fold_in(key, one.number)
+        key_of_round = jax.random.fold_in(key, one.number)
         for name, done in runs.items():
             masks, start = one.masks, params
             if name == "random masks":
-                masks = _shuffled(own, one.masks, replicates)
+                masks = _shuffled(key_of_round, one.masks, replicates)
             else:
-                start = init_fn(own)  # type: ignore[misc]
-            after, metrics = checked(train_fn(apply(start, masks), masks, one.number), one.number)
+                start = init_fn(key_of_round)  # type: ignore[misc]
+            given = own(apply(start, masks)), own(masks), one.number
+            after, metrics = checked(train_fn(*given), one.number)
             done.append(dataclasses.replace(one, masks=masks, params=after, metrics=metrics))
             if bar is not None:
                 bar.update()

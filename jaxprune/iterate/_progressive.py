@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jaxprune import _table
 from jaxprune._checks import check_sparsity, check_step
-from jaxprune.iterate._rounds import Round, checked
+from jaxprune.iterate._rounds import Round, checked, own
 from jaxprune.masks._apply import apply
 from jaxprune.masks._make import make_given
 from jaxprune.masks._targets import options
@@ -88,15 +88,20 @@ def progressive(
     if not targets or targets != sorted(set(targets)) or targets[0] == 0:
         raise ValueError(f"sparsities={tuple(sparsities)} must ascend from above 0.")
     halvings = check_step(halvings, "halvings")
-    best = Round(0, 0.0, make_given(params, 0.0, chosen, None, None), params, {})
+    dense = make_given(params, 0.0, chosen, None, None, final=targets[-1])
+    best = Round(0, 0.0, dense, params, {})
     rounds: list[Round] = []
     accepted: list[bool] = []
     bar = _table.tqdm("progress=True")(desc="rounds") if progress else None
 
     def attempt(sparsity):
-        masks = make_given(best.params, sparsity, chosen, None, None, alive=best.masks)
+        masks = make_given(
+            best.params, sparsity, chosen, None, None, alive=best.masks, final=targets[-1]
+        )
         number = len(rounds) + 1
-        after, metrics = checked(train_fn(apply(best.params, masks), masks, number), number)
+        after, metrics = checked(
+            train_fn(own(apply(best.params, masks)), own(masks), number), number
+        )
         if metric not in metrics:
             raise ValueError(
                 f"metric={metric!r} is not among those that train_fn gave: "

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxprune import _table
 from jaxprune._tree import flatten
+from jaxprune.masks._targets import Options
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,7 +130,9 @@ class Store:
             saver.save(self.directory / f"round_{one.number:03d}", arrays, force=True)
             saver.wait_until_finished()
         metrics = {name: np.asarray(value).tolist() for name, value in one.metrics.items()}
-        _write(self._file(one.number), {"sparsity": one.sparsity, "metrics": metrics})
+        dtypes = [str(x.dtype) for x in arrays["params"]]  # training may have changed them
+        facts = {"sparsity": one.sparsity, "metrics": metrics, "dtypes": dtypes}
+        _write(self._file(one.number), facts)
 
     def load(self, number: int, params, masks) -> Round | None:
         """A round, in the trees and placements of these params and masks; None if it is not there.
@@ -141,8 +144,11 @@ class Store:
         if not self._file(number).exists():
             return None
         facts = json.loads(self._file(number).read_text())
-        like = {"params": _arrays(params), "masks": _arrays(masks)}
-        like = jax.tree.map(_abstract, like)
+        shapes = [
+            _abstract(x, x.dtype if _is_key(x) else jnp.dtype(dtype))
+            for x, dtype in zip(_arrays(params), facts["dtypes"], strict=True)
+        ]
+        like = {"params": shapes, "masks": [_abstract(x, x.dtype) for x in _arrays(masks)]}
         with self._ocp.StandardCheckpointer() as saver:
             found = saver.restore(self.directory / f"round_{number:03d}", like)
         metrics = {
@@ -151,6 +157,23 @@ class Store:
         }
         trees = _with_arrays(params, found["params"]), _with_arrays(masks, found["masks"])
         return Round(number, facts["sparsity"], trees[1], trees[0], metrics)
+
+
+def described(chosen: Options) -> dict[str, str]:
+    """How is pruned, in words that are the same in every process."""
+    criterion = chosen.score.function
+    return {
+        "score": getattr(criterion, "__qualname__", type(criterion).__name__),
+        "pattern": repr(chosen.pattern),
+        "scope": getattr(chosen.scope, "__qualname__", str(chosen.scope)),
+        "rules": ", ".join(map(str, chosen.rules)),
+        "bounds": f"{chosen.min_sparsity} to {chosen.max_sparsity}",
+    }
+
+
+def own(tree):
+    """A copy of all arrays: a training step may donate what it is given."""
+    return jax.tree.map(lambda x: jnp.copy(x) if hasattr(x, "dtype") else x, tree)
 
 
 def fingerprint(tree) -> int:
@@ -167,8 +190,8 @@ def _is_key(x):
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _abstract(x):
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
+def _abstract(x, dtype):
+    return jax.ShapeDtypeStruct(x.shape, dtype, sharding=getattr(x, "sharding", None))
 
 
 def _write(file: pathlib.Path, content):

@@ -15,7 +15,8 @@ def exchange(setup: Setup, grow: Criterion, leaves, given: Given, alive, stay, c
 
         stay: the highest scores of what is alive; grow: the highest of the rest, by another score
 
-    What is dropped may grow again at once; then it was never gone.
+    What is dropped may grow again at once; then it was never gone. A weight that is not finite
+    grows last.
 
     Args:
       setup: what is pruned, static; its criteria say what stays.
@@ -42,6 +43,7 @@ def exchanged(setup: Setup, grow: Criterion, leaves, given: Given, alive, stay, 
     scores = []
     for i, (target, w) in enumerate(zip(setup.targets, leaves, strict=True)):
         found = scores_of(target, grow, w, given, i)
+        found = jnp.where(jnp.isfinite(w), found, -jnp.inf)  # an update cannot bring it to 0
         scores.append(jnp.minimum(found, jnp.finfo(found.dtype).max))
     ranked = [jnp.where(s, jnp.inf, x) for s, x in zip(stays, scores, strict=True)]
     program = setup.program([False] * len(leaves))

@@ -3,12 +3,14 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprune._sharding import with_auto_axes
 from jaxprune.masks._compute import Given, scores_of
 from jaxprune.masks._counts import Counts
 from jaxprune.masks._exchange import exchanged
 from jaxprune.masks._targets import Setup
+from jaxprune.patterns import Unstructured
 from jaxprune.scores import Criterion
 from jaxprune.select import _wide, top_k_mask
 
@@ -35,18 +37,17 @@ def fan_in_exchange(
         size = scores_of(target, target.criterion, w, given, i)
         fan = _fan_in(target, counts.num_keep[target.group])
 
-        def divide(stays, salient, size, grow, alive, fan=fan):
-            shape = stays.shape
-            matrices = [x.reshape(-1, shape[-1]) for x in (stays, salient, size, grow, alive)]
-            return [_divided(matrices, fan, share).reshape(shape)]
+        def divide(fan, *arrays):
+            matrices = [x.reshape(-1, x.shape[-1]) for x in arrays]
+            return [_divided(matrices, fan, share).reshape(arrays[0].shape)]
 
         arrays = stays[i], salient[i], size, scores[i], alive[i]
-        masks += with_auto_axes(divide, *arrays, like=[w])
+        masks += with_auto_axes(divide, fan, *arrays, like=[w])
     return masks
 
 
 def _fan_in(target, num_keep):
-    """How many inputs each neuron has while all live, at least one."""
+    """How many inputs each neuron has while all live; at least one, where that is not checked."""
     return jnp.maximum(_wide.to_int32(num_keep) // target.shape[-1], 1)
 
 
@@ -70,20 +71,38 @@ def fan_in_start(setup: Setup, start: Criterion, leaves, counts: Counts):
         scores = scores_of(target, start, w, Given(), i)
         fan = _fan_in(target, jnp.asarray(counts.num_keep)[target.group])
 
-        def highest(scores, fan=fan):
+        def highest(fan, scores):
             matrix = scores.reshape(-1, scores.shape[-1])
             return [top_k_mask(matrix, fan, axis=0).reshape(scores.shape)]
 
-        masks += with_auto_axes(highest, scores, like=[w])
+        masks += with_auto_axes(highest, fan, scores, like=[w])
     return masks
 
 
 def check_matrices(setup: Setup):
-    """Neurons have inputs, few enough to count."""
+    """Neurons have inputs, few enough to count, and no other structure."""
     for target in setup.targets:
         if len(target.shape) < 2 or math.prod(target.shape) >= 2**31:
             raise ValueError(
                 f"{target.path} has shape {target.shape}; a constant fan-in needs two axes or "
                 f"more, and fewer than 2**31 weights. Leave it out by Rule({target.path!r}, "
                 "dense=True)."
+            )
+        if target.pattern != Unstructured():
+            raise ValueError(
+                f"{target.path} has the pattern {target.pattern}, and a constant fan-in is one of "
+                "its own; take the pattern out of its rule, or use rigl."
+            )
+
+
+def check_enough(setup: Setup, num_keep):
+    """Each neuron has an input, at every event. `num_keep`: limbs [..., groups, 2]."""
+    for target in setup.targets:
+        high, low = np.moveaxis(num_keep[..., target.group, :].astype(np.int64), -1, 0)
+        least = int(((high << _wide.BITS) + low).min())
+        if least < target.shape[-1]:
+            raise ValueError(
+                f"{target.path} keeps {least} weights at its sparsity, fewer than its "
+                f"{target.shape[-1]} neurons, which have an input each at least; lower the "
+                f"sparsity, or leave it out by Rule({target.path!r}, dense=True)."
             )

@@ -5,7 +5,8 @@ import zlib
 import jax
 import jax.numpy as jnp
 
-from jaxprune._checks import check_key
+from jaxprune._checks import check_key, is_traced
+from jaxprune._sharding import placed_as, with_auto_axes
 from jaxprune._tree import flatten
 
 
@@ -37,5 +38,14 @@ def shuffle(key: jax.Array, masks):
             kind = getattr(mask, "dtype", repr(mask))
             raise TypeError(f"shuffle: {path} is {kind}; masks are bool arrays, True = keep.")
         own = jax.random.fold_in(key, zlib.crc32(path.encode()))
-        shuffled.append(jax.random.permutation(own, mask.ravel()).reshape(mask.shape))
+        (moved,) = with_auto_axes(_permuted, own, mask, like=[mask])
+        if is_traced(moved) or is_traced(mask):
+            moved = placed_as(moved, mask)
+        elif hasattr(mask, "sharding"):
+            moved = jax.device_put(moved, mask.sharding)
+        shuffled.append(moved)
     return structure.unflatten(shuffled)
+
+
+def _permuted(key, mask):
+    return [jax.random.permutation(key, mask.ravel()).reshape(mask.shape)]

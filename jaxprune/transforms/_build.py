@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxprune._checks import check_sparsity
+from jaxprune._sharding import placed_as
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import as_stored, from_bits, ones, resharded, to_bits
 from jaxprune.masks._compute import Given, compute, params_needed
 from jaxprune.masks._counts import count
 from jaxprune.masks._exchange import drawn, exchange
-from jaxprune.masks._fan_in import check_matrices, fan_in_exchange, fan_in_start
+from jaxprune.masks._fan_in import check_enough, check_matrices, fan_in_exchange, fan_in_start
 from jaxprune.masks._make import place, progress_of
 from jaxprune.masks._targets import Options, resolve
 from jaxprune.scores import Criterion
@@ -141,7 +141,9 @@ def build(
         if course.values is None:
             return setup, None
         rows, counts = _events.table(course, setup, chosen.allocate)
-        stay = None if regrow is None else stay_table(regrow, events, rows, counts.num_keep)
+        if moves.fan_in is not None:
+            check_enough(setup, counts.num_keep)
+        stay = None if regrow is None else stay_table(regrow, rows, counts.num_keep)
         return setup, _Table(rows, counts, stay)
 
     def prepared(params):
@@ -152,21 +154,19 @@ def build(
         counts = _events.counts_traced(step, course, setup, chosen.allocate)
         if regrow is None:
             return counts, None
-        return counts, stay_counts(
-            regrow, events, step, setup, course.schedule(step), counts.num_keep
-        )
+        return counts, stay_counts(regrow, events.index(step), counts.num_keep)
 
     def first_masks(setup, targets):
         if regrow is None:
             return [ones(w) for w in targets]
-        sparsity, final = (course.schedule(i) for i in (0, events.end))
-        sparsity, final = check_sparsity(sparsity, "sparsity"), check_sparsity(final, "sparsity")
+        sparsity, final = course.first_and_last()
         counts = count(
             setup, chosen.allocate, sparsity, progress=progress_of(sparsity, final), step=0
         )
         arrays = [as_array(w) for w in targets]
         draw = drawn if moves.fan_in is None else fan_in_start
-        return [to_bits(mask) for mask in draw(setup, regrow.start, arrays, counts)]
+        masks = draw(setup, regrow.start, arrays, counts)
+        return [to_bits(placed_as(m, w)) for m, w in zip(masks, arrays, strict=True)]
 
     def init(params):
         if is_placeholder(params):

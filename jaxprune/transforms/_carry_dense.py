@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxprune._checks import check_sparsity, check_step, is_traced
+from jaxprune._checks import check_step, is_traced
+from jaxprune._sharding import placed_as
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import as_stored, from_bits, ones, resharded, to_bits
@@ -14,6 +15,7 @@ from jaxprune.masks._compute import Given, compute, params_needed
 from jaxprune.masks._counts import count
 from jaxprune.masks._make import place, progress_of
 from jaxprune.masks._targets import resolve
+from jaxprune.schedules import Schedule
 from jaxprune.transforms import _events
 from jaxprune.transforms._criteria import criteria_of, once
 from jaxprune.transforms._inner import (
@@ -31,6 +33,11 @@ class Level:
     """One sparsity of all leaves, at any step."""
 
     def __init__(self, sparsity, chosen):
+        if callable(sparsity) and not isinstance(sparsity, Schedule):
+            raise TypeError(
+                f"sparsity={sparsity!r} does not say when it begins and ends; give a schedule of "
+                "jaxprune.schedules, such as jaxprune.polynomial, or a number."
+            )
         self.course, self.chosen = _events.course(sparsity, None), chosen
 
         @_events.once_per_tree
@@ -49,12 +56,12 @@ class Level:
 
     def first(self, setup, leaves):
         """The masks of step 0."""
-        value, end = self.course.schedule(0), self.course.schedule(self.course.events.end)
-        value, end = check_sparsity(value, "sparsity"), check_sparsity(end, "sparsity")
+        value, end = self.course.first_and_last()
         if not is_traced(value) and value == 0:
             return [ones(w) for w in leaves]
         counts = count(setup, self.chosen.allocate, value, progress=progress_of(value, end), step=0)
-        return [to_bits(m) for m in compute(setup, leaves, Given(), *counts)]
+        masks = compute(setup, leaves, Given(), *counts)
+        return [to_bits(placed_as(m, w)) for m, w in zip(masks, leaves, strict=True)]
 
 
 def carry_dense(inner, every, levels, penalized):
@@ -117,10 +124,10 @@ def carry_dense(inner, every, levels, penalized):
             flat = [u if m is None or u is None else zero_where_pruned(m, u) for u, m in chosen]
             updates = structure.unflatten(flat)
         _, after, _ = flatten(optax.apply_updates(params, updates))
-        due, made = jnp.zeros((), bool), []
+        due, made = _due(levels[0].course.events, every, step + 1), []
         for level, bits in zip(levels, known, strict=True):
             setup, table = level.setup(params)
-            due, new = _refreshed(level, setup, table, paths, after, bits, step + 1, every)
+            new = _refreshed(level, setup, table, paths, after, bits, step + 1, due)
             made.append(place(setup, new, structure))
         step = optax.safe_increment(step)
         return updates, _state(step, made, due, inner_state)
@@ -137,47 +144,39 @@ def _read(bits, w):
     return None if bits is None else from_bits(bits, w)
 
 
-def _refreshed(level, setup, table, paths, after, known, step, every):
-    """Whether masks are due for the forward pass at `step`, and those of the params by then."""
+def _due(events, every, step):
+    """Whether masks are made again for the forward pass at a step."""
+    regular = (step - events.begin) % every == 0
+    return (step >= events.begin) & (regular | jnp.asarray(events.is_event(step)))
+
+
+def _refreshed(level, setup, table, paths, after, known, step, due):
+    """Masks for the forward pass at `step`: where they are due, those of the params by then."""
     targets = [jnp.asarray(after[t.index]) for t in setup.targets]
     old = [resharded(known[t.path], w) for t, w in zip(setup.targets, targets, strict=True)]
-    given = Given(params_needed(setup, paths, after), step=step)
-    events = level.course.events
+    given, events = Given(params_needed(setup, paths, after), step=step), level.course.events
     if table is not None:
-        return _refresh(setup, events, every, targets, given, old, table)
-    return _recomputed(
-        setup,
-        events,
-        every,
-        targets,
-        given,
-        old,
-        lambda: _events.counts_traced(step, level.course, setup, level.chosen.allocate),
-    )
+        return _refresh(setup, events, targets, given, old, due, table)
+
+    def counts():
+        return _events.counts_traced(step, level.course, setup, level.chosen.allocate)
+
+    return _recomputed(setup, targets, given, old, due, counts)
 
 
-@functools.partial(jax.jit, static_argnames=("setup", "events", "every"))
-def _refresh(setup, events, every, targets, given, old, table):
+@functools.partial(jax.jit, static_argnames=("setup", "events"))
+def _refresh(setup, events, targets, given, old, due, table):
     """The same from a table of counts. Jitted for callers that are not."""
-    return _recomputed(
-        setup,
-        events,
-        every,
-        targets,
-        given,
-        old,
-        lambda: _events.counts_at(given.step, events, *table),
-    )
+
+    def counts():
+        return _events.counts_at(given.step, events, *table)
+
+    return _recomputed(setup, targets, given, old, due, counts)
 
 
-def _recomputed(setup, events, every, targets, given, old, counts):
-    step = given.step
-    due = (step >= events.begin) & (
-        ((step - events.begin) % every == 0) | jnp.asarray(events.is_event(step))
-    )
-
+def _recomputed(setup, targets, given, old, due, counts):
     def turn(masks):
         new = compute(setup, targets, given, *counts(), in_update=True)
         return [as_stored(mask, x) for mask, x in zip(new, masks, strict=True)]
 
-    return due, once(due, turn, old, (targets, step))
+    return once(due, turn, old, (targets, given.step))

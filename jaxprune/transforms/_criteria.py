@@ -252,8 +252,13 @@ def check_criteria(chosen: Options, inner, grow=None):
     for criterion in (*criteria_of(chosen), *_maybe(grow)):
         if inner is None and criterion.needs_grads:
             raise ValueError(
-                "the criterion needs raw gradients, but prune(...) chained last sees updates of "
-                "the optimizer; wrap the optimizer instead: prune(optimizer, ...)."
+                "the criterion needs raw gradients, but a transform without inner, chained last, "
+                "sees updates of the optimizer; wrap the optimizer instead: prune(optimizer, ...)."
+            )
+        if grow is not None and criterion.probe is not None:
+            raise ValueError(
+                "score: the criterion probes the loss, in place of the gradients that weights grow "
+                "by; give one of weights or gradients, such as jaxprune.scores.magnitude."
             )
         if criterion.memory is not None and criterion.probe is not None:
             raise ValueError(

@@ -30,6 +30,12 @@ class Course:
     events: schedules.Events
     values: tuple[float, ...] | None
 
+    def first_and_last(self) -> tuple[Any, Any]:
+        """The sparsity at step 0 and at the end."""
+        with jax.ensure_compile_time_eval():
+            both = self.schedule(0), self.schedule(self.events.end)
+        return check_sparsity(both[0], "sparsity"), check_sparsity(both[1], "sparsity")
+
 
 def course(sparsity, when) -> Course:
     """Checks `sparsity` and `when`, and evaluates the schedule at every event.

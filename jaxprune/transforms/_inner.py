@@ -4,6 +4,7 @@ import collections
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
@@ -141,5 +142,7 @@ def is_placeholder(params) -> bool:
 
 
 def as_array(w):
-    """A leaf in `init`, which may be a mere shape: then zeros."""
-    return jnp.zeros(w.shape, w.dtype) if isinstance(w, jax.ShapeDtypeStruct) else w
+    """A leaf in `init`: of a mere shape zeros, and what is no array as it is."""
+    if isinstance(w, jax.ShapeDtypeStruct):
+        return jnp.zeros(w.shape, w.dtype)
+    return jnp.asarray(w) if isinstance(w, np.ndarray) else w

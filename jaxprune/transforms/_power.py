@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from jaxprune._checks import decimal, is_traced
 from jaxprune._tree import flatten
 from jaxprune.masks._targets import options, resolve
 from jaxprune.patterns import Unstructured
@@ -12,7 +13,7 @@ from jaxprune.scores import magnitude
 
 
 def _map(function: Callable, params, alpha, rules):
-    if isinstance(alpha, bool) or not (isinstance(alpha, int | float) and 1 <= alpha < math.inf):
+    if isinstance(alpha, bool) or is_traced(alpha) or not 1 <= decimal(alpha) < math.inf:
         raise ValueError(
             f"alpha={alpha!r} must be a static number from 1; the usual ones are 2 to 4."
         )
@@ -31,8 +32,9 @@ def power(params, alpha: float, *, rules=()):
 
     The gradient of v carries a factor alpha * |v|**(alpha - 1), so that large weights learn and
     small ones stay small: more of them can go. Write `loss(power(params, alpha), batch)` where
-    `loss(params, batch)` stood. v and w rank alike by magnitude, and are 0 together, so `prune` and
-    the others are used as they are. A v of exactly 0 has no gradient and stays 0.
+    `loss(params, batch)` stood. v and w rank alike by magnitude, and are 0 together, so `prune`,
+    `static` and `keep` are used as they are. For alpha above 1 a v of exactly 0 has no gradient and
+    stays 0: weights that `rigl`, `set_` or `ac_dc` revive would never move.
 
     Args:
       params: any pytree, of v.
@@ -56,7 +58,7 @@ def power(params, alpha: float, *, rules=()):
       Schwarz et al., Powerpropagation: a sparsity inducing weight reparameterisation, arXiv
       2110.00296.
     """
-    return _map(lambda v: _power(v, float(alpha)), params, alpha, rules)
+    return _map(lambda v: _power(v, decimal(alpha)), params, alpha, rules)
 
 
 def inverse_power(params, alpha: float, *, rules=()):
@@ -81,10 +83,12 @@ def inverse_power(params, alpha: float, *, rules=()):
       Array([[ 3. , -2. ],
              [ 0.5,  0. ]], dtype=float32)
     """
-    return _map(lambda w: jnp.sign(w) * jnp.abs(w) ** (1 / alpha), params, alpha, rules)
+    return _map(lambda w: jnp.sign(w) * jnp.abs(w) ** (1 / decimal(alpha)), params, alpha, rules)
 
 
 def _power(v, alpha):
+    if alpha == 1:
+        return v
     # The size at 0 is kept out of the power, whose derivative would be infinite there below 2.
     size = jnp.where(v == 0, jnp.ones((), v.dtype), jnp.abs(v))
     return jnp.where(v == 0, jnp.zeros((), v.dtype), v * size ** (alpha - 1))

@@ -3,11 +3,13 @@
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxprune._checks import is_traced
+from jaxprune._sharding import with_auto_axes
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import match
 from jaxprune.masks._targets import options, resolve
@@ -32,7 +34,7 @@ def _project(strength, choose):
     Args:
       strength: a number or a schedule.
       choose: params -> the number of each chosen leaf among all, and its projection, a function
-        of p + u in float32 and the strength.
+        of p + u in float32 or wider and the strength.
     """
     _check_strength(strength)
 
@@ -49,7 +51,7 @@ def _project(strength, choose):
         flat = structure.flatten_up_to(updates)
         step = state.proximal_step
         value = strength(step) if callable(strength) else strength
-        value = jnp.maximum(jnp.asarray(value, jnp.float32), 0)
+        value = jnp.maximum(jnp.asarray(value), 0)
         for i, project in choose(params):
             flat[i] = _projected(leaves[i], flat[i], project, value)
         return structure.unflatten(flat), ProximalState(optax.safe_increment(step))
@@ -60,9 +62,10 @@ def _project(strength, choose):
 def _projected(w, u, project, strength):
     """The update that leads to the projection: exactly where that is 0 or changes nothing."""
     u = jnp.zeros_like(w) if u is None else u.astype(w.dtype)
-    before = (w + u).astype(jnp.float32)
-    after = project(before, strength)
-    moved = (after - w.astype(jnp.float32)).astype(w.dtype)
+    wide = jnp.promote_types(w.dtype, jnp.float32)
+    before = (w + u).astype(wide)
+    after = project(before, strength.astype(wide)).astype(wide)
+    moved = (after - w.astype(wide)).astype(w.dtype)
     return jnp.where(after == 0, -w, jnp.where(after == before, u, moved))
 
 
@@ -162,12 +165,6 @@ def group_lasso(
     """
     targets = _prunable(rules, pattern)
 
-    def shrink(pattern, w, strength):
-        squares, sizes = pattern.sums(jnp.square(w)), pattern.sums(jnp.ones_like(w))
-        root = jnp.sqrt(squares / jnp.maximum(sizes, 1))
-        factor = jnp.maximum(1 - strength / jnp.where(root > 0, root, 1), 0)
-        return w * pattern.expand(factor, w.shape)
-
     def choose(params):
         for t in targets(params):
             if t.units == t.size or t.pattern.first_units(t.shape) is not None:
@@ -175,9 +172,30 @@ def group_lasso(
                     f"pattern={t.pattern} of {t.path} has single weights for units; give Channel, "
                     "Block or Heads, or use proximal_l1."
                 )
-            yield t.index, functools.partial(shrink, t.pattern)
+            yield t.index, functools.partial(_shrink, t.pattern)
 
     return _project(strength, lambda params: list(choose(params)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _shrink(pattern, w, strength):
+    """The leaf after a proximal step of the norms of its units."""
+    (shrunk,) = with_auto_axes(functools.partial(_shrunk, pattern), w, strength, like=[w])
+    return shrunk
+
+
+def _shrunk(pattern, w, strength):
+    root = jnp.sqrt(pattern.sums(jnp.square(w)) / _sizes(pattern, w.shape))
+    left = jnp.where(root > strength, 1 - strength / jnp.where(root > 0, root, 1), 0)
+    factor = jnp.where(strength > 0, left, 1)
+    return [w * pattern.expand(factor, w.shape)]
+
+
+@functools.lru_cache(maxsize=256)
+def _sizes(pattern, shape):
+    """How many weights each unit has; computed once, since XLA takes long to fold it."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(pattern.sums(jnp.ones(shape, jnp.float32)))
 
 
 def growing_l2(masks, strength) -> optax.GradientTransformationExtraArgs:
@@ -189,7 +207,8 @@ def growing_l2(masks, strength) -> optax.GradientTransformationExtraArgs:
     strength grow until the weights are small, then `keep` the masks.
 
     Args:
-      masks: bool arrays in the tree of the params, True = left alone.
+      masks: bool arrays in the tree of the params, True = left alone. They are part of the
+        program, not of the state.
       strength: from 0, usually a schedule that grows, such as `lambda t: 1e-4 * t`.
 
     Returns:

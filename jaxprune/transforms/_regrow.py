@@ -2,15 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxprune._checks import is_traced
-from jaxprune.masks._counts import kept_traced
-from jaxprune.masks._room import dense_cost
 from jaxprune.scores import Criterion
 from jaxprune.select import _wide
 
@@ -21,14 +18,14 @@ class Regrow:
 
     Attributes:
       grow: the criterion that says what grows.
-      fraction: step -> the fraction of what is kept that an event exchanges, 0 to 1.
+      fractions: of what is kept, how much each event exchanges, 0 to 1.
       start: the criterion of the masks to start from.
       fan_in: of neurons that all have as many inputs, what share of them must be salient for a
         neuron to live; None: each has what the ranking gives it.
     """
 
     grow: Criterion
-    fraction: Callable[[int], Any]
+    fractions: tuple[float, ...]
     start: Criterion
     fan_in: float | None = None
 
@@ -47,11 +44,12 @@ class CosineDecay:
         return self.first / 2 * (1 + math.cos(math.pi * min(max(x, 0), 1)))
 
 
-def fraction_of(fraction, events) -> Callable[[int], Any]:
-    """A fraction that decays from the first event to 0 at the last, or a schedule as it is."""
-    if callable(fraction):
-        return fraction
-    return CosineDecay(check_fraction(fraction), events.begin, events.end)
+def fractions_of(fraction, events) -> tuple[float, ...]:
+    """At each event: a number decays from the first to 0 at the last, a schedule is as it is."""
+    if not callable(fraction):
+        fraction = CosineDecay(check_fraction(fraction), events.begin, events.end)
+    with jax.ensure_compile_time_eval():
+        return tuple(check_fraction(fraction(step), step) for step in events.all().tolist())
 
 
 def check_fraction(value, step=None) -> float:
@@ -72,31 +70,37 @@ def _from_0_to_1(value, name, at) -> float:
     return float(value)
 
 
-def stay_table(regrow: Regrow, events, rows, num_keep) -> np.ndarray:
+def stay_table(regrow: Regrow, rows, num_keep) -> np.ndarray:
     """For each event how many units of each group stay, limbs [events, groups, 2].
 
     Args:
       regrow: how weights move.
-      events: `schedules.Events`.
       rows: for each event its row in `num_keep`.
       num_keep: limbs [rows, groups, 2].
     """
     kept = (num_keep[..., 0].astype(np.int64) << _wide.BITS) + num_keep[..., 1]
     stay = [
-        [n - round(n * check_fraction(regrow.fraction(step), step)) for n in kept[row].tolist()]
-        for step, row in zip(events.all().tolist(), rows.tolist(), strict=True)
+        [n - round(n * fraction) for n in kept[row].tolist()]
+        for row, fraction in zip(rows.tolist(), regrow.fractions, strict=True)
     ]
     return _wide.constant(stay)
 
 
-def stay_counts(regrow: Regrow, events, step, setup, sparsity, num_keep):
-    """The same for one event, where the sparsity is traced: limbs [groups, 2]."""
-    table = [check_fraction(regrow.fraction(i), i) for i in events.all().tolist()]
-    fraction = jnp.asarray(table, jnp.float32)[events.index(step)]
-    sparsity = jnp.asarray(sparsity)
-    beyond = sparsity + (1 - sparsity) * fraction
-    members: list[list] = [[] for _ in setup.labels]
-    for target in setup.targets:
-        members[target.group].append(target)
-    stay = jnp.stack([kept_traced(dense_cost(m), beyond) for m in members])
-    return _wide.clip(stay, jnp.zeros_like(stay), num_keep)
+_BITS = 15  # of a fraction whose counts are known at run time only
+
+
+def stay_counts(regrow: Regrow, index, num_keep):
+    """The same for the event with a number, where counts are traced: limbs [groups, 2].
+
+    In integers, to the precision of the fraction: num_keep - round(num_keep * fraction).
+    """
+    table = [round(fraction * (1 << _BITS)) for fraction in regrow.fractions]
+    factor = jnp.asarray(table, jnp.int32)[index]
+    high, low = num_keep[..., 0], num_keep[..., 1]
+    first = low * factor  # below 2**31
+    middle = (high & 0xFFFF) * factor + (first >> _wide.BITS)
+    last = (high >> _wide.BITS) * factor + (middle >> _wide.BITS)
+    half = (first >> (_BITS - 1)) & 1
+    dropped_low = ((middle & 0xFFFF) << 1) + ((first & 0xFFFF) >> _BITS) + half
+    dropped = _wide.carry(jnp.stack([last << 1, dropped_low], axis=-1))
+    return _wide.subtract(num_keep, dropped)

@@ -5,7 +5,8 @@ import optax
 
 from jaxprune import allocate as _allocate
 from jaxprune import scores
-from jaxprune._checks import check_sparsity
+from jaxprune._checks import check_key, check_sparsity
+from jaxprune._sharding import placed_as
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import to_bits
@@ -16,9 +17,10 @@ from jaxprune.patterns import Unstructured
 from jaxprune.scores import as_criterion
 from jaxprune.transforms import _events
 from jaxprune.transforms._build import build
+from jaxprune.transforms._criteria import uses_grads
 from jaxprune.transforms._inner import as_array
 from jaxprune.transforms._keep import hold
-from jaxprune.transforms._regrow import Regrow, check_share, fraction_of
+from jaxprune.transforms._regrow import Regrow, check_share, fractions_of
 
 
 def _shared(scope, allocate):
@@ -30,8 +32,8 @@ def _moving(inner, sparsity, when, fraction, grow, start, chosen, fan_in=None):
     course = _events.course(sparsity, when)
     grow, start = as_criterion(grow), as_criterion(start)
     check_grow(grow)
-    fraction = fraction_of(fraction, course.events)
-    return build(inner, course, chosen, Regrow(grow, fraction, start, fan_in))
+    fractions = fractions_of(fraction, course.events)
+    return build(inner, course, chosen, Regrow(grow, fractions, start, fan_in))
 
 
 def rigl(
@@ -63,7 +65,8 @@ def rigl(
     regrowth (GraNet); N:M, blocks and channels move as units.
 
     The params are the caller's, and `init` cannot prune them. So that the first forward pass is
-    sparse as well, write `params = apply_masks(params, get_masks(state))` before it.
+    sparse as well, write `params = apply_masks(params, get_masks(state))` before it. Without that
+    line, what grows in the very first update, if it is an event, has the value that it had.
 
     Args:
       inner: an optax optimizer, as in `prune`.
@@ -74,7 +77,7 @@ def rigl(
       fraction: of what is kept, how much the first event exchanges, 0 to 1; or a function from a
         step, a Python int, to that.
       grow: the criterion of what grows; it may read the gradient and "step", but not remember.
-      score: the criterion of what stays.
+      score: the criterion of what stays; it must not probe the loss.
       pattern, scope, rules, min_sparsity, max_sparsity: as in `prune`.
       allocate: as in `prune`; None is `allocate.erdos_renyi_kernel` for `scope="leaf"`.
 
@@ -125,7 +128,9 @@ def set_(
     """SET: sparse from start to end; the smallest weights make room for others at random.
 
     As `rigl`, and with its arguments, but what grows is drawn anew at every event, and no gradient
-    is looked at.
+    is looked at. The paper draws new weights at random, exchanges the same share throughout, and
+    drops the smallest positive and the largest negative weights; here what grows starts from 0,
+    the share decays unless `fraction` is a function, and magnitudes decide.
 
     Args:
       inner: an optax optimizer, or None to chain last.
@@ -155,6 +160,7 @@ def set_(
     """
     allocate = _shared(scope, allocate)
     chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
+    check_key(key)
     first, later = jax.random.split(key)
     grow = scores.random(later, each_event=True)
     return _moving(inner, sparsity, when, fraction, grow, scores.random(first), chosen)
@@ -182,12 +188,13 @@ def srigl(
         of each stays what stays, then its largest gradients grow
 
     Neurons are the last axis, as of Flax kernels; their inputs all other axes. A constant fan-in is
-    a dense matrix of values and one of indices; what is ablated can be cut out. A leaf keeps
-    neurons * fan-in weights, which may be fewer than the sparsity leaves, by less than there are
-    neurons. An ablated neuron lives again if its gradients become salient.
+    a dense matrix of values and one of indices; what is ablated can be cut out. Fan-ins are rounded
+    down, and no more than all inputs, so a leaf never keeps more weights than the sparsity leaves,
+    and mostly a few less. An ablated neuron lives again if its gradients become salient.
 
     Args:
-      inner, sparsity, key, when, fraction, score, rules, min_sparsity, max_sparsity: as in `rigl`.
+      inner, sparsity, key, when, fraction, score, rules, min_sparsity, max_sparsity: as in `rigl`;
+        no rule gives a pattern.
       min_salient: from 0, where no neuron is ablated, to 1. The paper has 0.3 for convolutional
         networks and 0.95 for transformers.
       allocate: as in `rigl`.
@@ -196,7 +203,8 @@ def srigl(
       An optax transform; its state is a `PruneState`.
 
     Raises:
-      TypeError, ValueError: as in `rigl`; a leaf with fewer than two axes.
+      TypeError, ValueError: as in `rigl`; a leaf with fewer than two axes, or that keeps fewer
+        weights than it has neurons.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -260,12 +268,19 @@ def static(
     allocate = _shared(scope, allocate)
     chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
     sparsity = check_sparsity(sparsity, "sparsity")
+    if uses_grads(chosen):
+        raise ValueError(
+            "score: the criterion reads gradients, and masks are made in init, without any; make "
+            "them by prune_params(loss=..., batches=...) and use keep."
+        )
 
     def masks_of(params):
         _, leaves, structure = flatten(params)
         arrays = structure.unflatten([as_array(x) for x in leaves])
         masks = flatten_masks(make_given(arrays, sparsity, chosen, None, None))
-        kept = (masks[path] for path in flatten(params)[0])
-        return [None if mask is None else to_bits(mask) for mask in kept]
+        return [
+            None if masks[path] is None else to_bits(placed_as(masks[path], w))
+            for path, w in zip(flatten(params)[0], flatten(arrays)[1], strict=True)
+        ]
 
     return hold(inner, masks_of)

@@ -1,6 +1,7 @@
 """Straight-through, SR-STE and Top-KAST."""
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxprune._checks import check_sparsity, is_traced
@@ -33,7 +34,8 @@ def straight_through(
 
     Args:
       inner: an optax optimizer. It trains all weights.
-      sparsity: fraction of zeros in the forward pass, 0 <= s < 1, or a schedule; may be traced.
+      sparsity: fraction of zeros in the forward pass, 0 <= s < 1, or a schedule of
+        `jaxprune.schedules`; may be traced.
       every: masks are made again after so many updates.
       decay: how strongly weights that are pruned at the moment are pulled to 0, from 0; SR-STE
         has 2e-4.
@@ -103,12 +105,14 @@ def top_kast(
 
     Args:
       inner: an optax optimizer.
-      sparsity: fraction of zeros in the forward pass, 0 <= s < 1, or a schedule.
+      sparsity: fraction of zeros in the forward pass, 0 <= s < 1, or a schedule of
+        `jaxprune.schedules`.
       backward_sparsity: fraction of weights without update, at most `sparsity`.
       every: masks are made again after so many updates; the paper finds 100 as good as 1.
       decay: of the weights in B, from 0.
       score: the criterion; it must not read gradients.
-      pattern, scope, allocate, rules, min_sparsity, max_sparsity: as in `prune`.
+      pattern, scope, allocate, rules, min_sparsity, max_sparsity: as in `prune`, for both
+        sparsities; but no leaf has a sparsity of its own.
 
     Returns:
       An optax transform; its state is a `StraightThroughState`, which `get_masks` reads: A.
@@ -130,6 +134,12 @@ def top_kast(
     chosen = options(score, pattern, scope, allocate, rules, min_sparsity, max_sparsity)
     _check_decay(decay)
     backward_sparsity = check_sparsity(backward_sparsity, "backward_sparsity")
+    own = next((rule for rule in chosen.rules if rule.sparsity is not None), None)
+    if own is not None:
+        raise ValueError(
+            f"{own}: a sparsity of its own would be that of both the forward pass and updates; "
+            "leave it out, or leave the leaf dense."
+        )
     levels = [Level(sparsity, chosen), Level(backward_sparsity, chosen)]
     forward, backward = (level.course for level in levels)
     if forward.values and backward.values and backward.values[-1] > forward.values[-1]:
@@ -139,8 +149,8 @@ def top_kast(
         )
 
     def penalized(masks, g, w, step):
-        density = 1 - jnp.asarray(forward.schedule(step), jnp.float32)
-        pull = jnp.where(masks[0], 1, 1 / density) * decay * w
+        density = jnp.maximum(1 - jnp.asarray(forward.schedule(step), jnp.float32), 1e-6)
+        pull = jnp.where(masks[0], 1, 1 / density) * decay * w.astype(jnp.float32)
         return zero_where_pruned(masks[1], g + pull.astype(g.dtype))
 
     return carry_dense(inner, every, levels, penalized)
@@ -150,6 +160,5 @@ def _check_decay(decay):
     """A number from 0; it may be traced."""
     if is_traced(decay):
         return
-    number = isinstance(decay, int | float) and not isinstance(decay, bool)
-    if not (number and 0 <= decay < float("inf")):
+    if isinstance(decay, bool | str) or np.ndim(decay) or not 0 <= float(decay) < np.inf:
         raise ValueError(f"decay={decay!r} must be a number from 0, such as 2e-4.")

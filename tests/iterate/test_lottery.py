@@ -137,6 +137,73 @@ def test_another_run_does_not_go_into_the_same_directory(tmp_path):
         jp.iterate.lottery_tickets(start(1), train_fn, rounds=1, directory=tmp_path)
 
 
+def test_a_criterion_or_pattern_of_another_run_is_another_run(tmp_path):
+    jp.iterate.lottery_tickets(start(), train_fn, rounds=1, directory=tmp_path)
+    for changes, match in (
+        ({"scope": "leaf"}, "scope='global'"),
+        ({"score": jp.scores.squared}, "score="),
+        ({"pattern": jp.Channel()}, "pattern="),
+    ):
+        with pytest.raises(ValueError, match=match):
+            jp.iterate.lottery_tickets(start(), train_fn, rounds=1, directory=tmp_path, **changes)
+
+
+def test_params_of_another_dtype_resume_as_they_were(tmp_path):
+    def halves(params, masks, number):
+        after, metrics = train_fn(params, masks, number)
+        return jax.tree.map(lambda x: x.astype(jnp.bfloat16), after), metrics
+
+    first = jp.iterate.lottery_tickets(start(), halves, rounds=1, directory=tmp_path)
+    again = jp.iterate.lottery_tickets(start(), halves, rounds=1, directory=tmp_path)
+    for a, b in zip(first, again, strict=True):
+        assert b.params["a"]["kernel"].dtype == jnp.bfloat16
+        assert_equal(a.params, b.params)
+
+
+@pytest.mark.parametrize("rewind", ["weights", "learning rate"])
+def test_training_may_donate_what_it_is_given(rewind):
+    donating = jax.jit(lambda params: jax.tree.map(lambda x: x * 1.5, params), donate_argnums=0)
+
+    def train(params, masks, number):
+        return donating(params), {"kept": 0.0}
+
+    params = start()
+    tickets = jp.iterate.lottery_tickets(params, train, rounds=2, rewind=rewind)
+    jp.iterate.controls(jax.random.key(0), tickets, params, train, init_fn=lambda key: start(3))
+    found = jp.iterate.progressive(params, train, sparsities=(0.2, 0.4), metric="kept", bound=0.0)
+    for tree in (params, *(one.params for one in tickets), found.best.params):
+        jax.block_until_ready(jax.tree.map(lambda x: x + 0, tree))
+
+
+def test_nm_is_reached_in_the_last_round():
+    def free(params, masks, number):
+        return params, {}
+
+    even = {"a": {"kernel": start()["a"]["kernel"][:8]}, "b": {"kernel": start()["b"]["kernel"]}}
+    rounds = jp.iterate.lottery_tickets(even, free, rounds=2, rate=0.3, pattern=jp.NM(2, 4))
+    found = jp.iterate.progressive(
+        even,
+        lambda p, m, n: (p, {"x": 1.0}),
+        sparsities=(0.25, 0.5),
+        metric="x",
+        bound=0.0,
+        pattern=jp.NM(2, 4),
+    )
+    assert all(bool(m.all()) for m in jax.tree.leaves(rounds[0].masks))
+    for masks in (rounds[-1].masks, found.best.masks):
+        for mask in jax.tree.leaves(masks):
+            assert int(mask.reshape(-1, 4, mask.shape[1]).sum(1).max()) <= 2
+
+
+def test_rules_of_single_leaves_begin_dense():
+    rules = [jp.Rule("b/kernel", sparsity=0.75)]
+    rounds = jp.iterate.lottery_tickets(start(), train_fn, rounds=3, rules=rules)
+    kept = [int(one.masks["b"]["kernel"].sum()) for one in rounds]
+    assert kept[0] == 80
+    assert kept[-1] == 20
+    assert kept == sorted(kept, reverse=True)
+
+
 def test_controls_have_the_sparsity_of_the_ticket():
     params = start()
     tickets = jp.iterate.lottery_tickets(params, train_fn, rounds=2)

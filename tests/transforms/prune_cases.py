@@ -95,12 +95,13 @@ TRANSFORMS = {
     "rigl block": _moving(jp.rigl, pattern=jp.Block((2, 2)), scope="global"),
     "granet": _moving(jp.rigl, **COURSE, scope="global"),
     "set": _moving(jp.set_),
+    "srigl": _moving(jp.srigl, allocate=jp.allocate.uniform),
     "static": _static,
     "keep": _keep,
 }
 NAMES = list(TRANSFORMS)
 FIXED = ["keep", "static"]
-CONSTANT = ["rigl", "rigl nm", "rigl block", "set"]
+CONSTANT = ["rigl", "rigl nm", "rigl block", "set", "srigl"]
 GRADUAL = [name for name in NAMES if name not in FIXED + CONSTANT]
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -43,7 +44,21 @@ def same_place(mask, param):
 
 @pytest.mark.parametrize(
     "name",
-    ["sgd", "global", "nm", "block", "channel", "random", "erk", "keep", "rigl", "granet", "set"],
+    [
+        "sgd",
+        "global",
+        "nm",
+        "block",
+        "channel",
+        "random",
+        "erk",
+        "keep",
+        "rigl",
+        "granet",
+        "set",
+        "srigl",
+        "static",
+    ],
 )
 def test_masks_do_not_depend_on_the_number_of_devices(name):
     """FSDP along axis 0, the whole run in one program."""
@@ -218,3 +233,61 @@ def test_in_shard_map_each_shard_is_pruned_by_itself(pattern):
     for part, own in zip(parts, jnp.split(whole["kernel"], 8), strict=True):
         mask = jp.masks.make({"kernel": own}, 0.5, pattern=pattern)["kernel"]
         np.testing.assert_array_equal(part != 0, mask)
+
+
+THROUGH = {
+    "straight_through": lambda: jp.straight_through(sgd(), sparsity=0.5, every=2, decay=0.25),
+    "top_kast": lambda: jp.top_kast(sgd(), sparsity=0.75, backward_sparsity=0.5, decay=0.25),
+    "group_lasso": lambda: optax.chain(sgd(), jp.group_lasso(0.25, pattern=jp.Block((2, 2)))),
+    "proximal_l1": lambda: optax.chain(sgd(), jp.proximal_l1(0.25)),
+    "srigl": TRANSFORMS["srigl"],
+    "rigl": TRANSFORMS["rigl"],
+    "set": TRANSFORMS["set"],
+    "static": TRANSFORMS["static"],
+}
+
+
+EXPLICIT = ("straight_through", "top_kast", "group_lasso", "srigl")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, AxisType.Auto) for name in THROUGH] + [(name, AxisType.Explicit) for name in EXPLICIT],
+)
+def test_sparse_training_on_eight_devices(name, kind):
+    """As on one; masks lie where their params lie, from the first update on."""
+    tx = THROUGH[name]()
+
+    def step(i, params, state):
+        return advance(tx, i, params, state)
+
+    params = {n: {"kernel": dyadic(i, (64, 8 * i))} for i, n in enumerate("ab", 1)}
+    expected = Moment(params, tx.init(params))
+    placed = place(params, P("x"), kind)
+    with jax.set_mesh(mesh(kind)):
+        found = Moment(placed, jax.jit(tx.init)(placed))
+    for i in range(4):
+        expected = jax.jit(step)(i, *expected)
+        with jax.set_mesh(mesh(kind)):
+            found = jax.jit(step)(i, *found)
+    for x, y in zip(*map(jax.tree.leaves, (found.params, expected.params)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+    if name in ("group_lasso", "proximal_l1"):
+        return
+    masks, others = (jp.get_masks(moment.state) for moment in (found, expected))
+    for layer in ("a", "b"):
+        mask, w = masks[layer]["kernel"], found.params[layer]["kernel"]
+        np.testing.assert_array_equal(mask, others[layer]["kernel"])
+        assert same_place(mask, w)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_shuffled_masks_lie_where_masks_lie(kind):
+    masks = jp.masks.make(make_params(), 0.5)
+    placed = place(masks, P("x"), kind)
+    with jax.set_mesh(mesh(kind)):
+        moved = jp.masks.shuffle(jax.random.key(0), placed)
+    expected = jp.masks.shuffle(jax.random.key(0), masks)
+    for x, y, z in zip(*map(jax.tree.leaves, (moved, placed, expected)), strict=True):
+        np.testing.assert_array_equal(x, z)
+        assert same_place(x, y)

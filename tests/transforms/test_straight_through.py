@@ -1,6 +1,7 @@
 """Straight-through, SR-STE and Top-KAST: dense weights, sparse forward passes."""
 
 import chex
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -237,6 +238,52 @@ def test_mixed_precision_and_extra_args(name):
     assert optax.apply_updates(params, updates)["kernel"].dtype == jnp.bfloat16
 
 
+@both
+def test_an_update_without_jit_compiles_nothing_new(name):
+    tx, params, compiled = BOTH[name](sgd(), 0.5), make_params(), []
+    grads = [make_grads(step, params) for step in range(6)]
+    state = tx.init(params)
+    for step in range(3):
+        updates, state = tx.update(grads[step], state, params)
+        params = optax.apply_updates(params, updates)
+
+    def listen(event, duration, **kwargs):
+        del duration, kwargs
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for step in range(3, 6):
+            updates, state = tx.update(grads[step], state, params)
+            params = optax.apply_updates(params, updates)
+        assert not compiled
+        jax.jit(lambda x: x * 3 + 2.25)(jnp.ones(3))  # the listener does hear compilations
+        assert compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@both
+def test_the_state_resumes_to_the_bit_and_is_found(name):
+    tx, params = BOTH[name](sgd(), 0.5), make_params()
+    moments = run(tx, params)
+    saved = flax.serialization.to_bytes(moments[3])
+    params, state = flax.serialization.from_bytes((params, tx.init(params)), saved)
+    for step in range(3, 6):
+        updates, state = tx.update(make_grads(step, params), state, params)
+        params = optax.apply_updates(params, updates)
+    assert_same((params, state), moments[6])
+    marked = optax.tree_utils.tree_map_params(tx, lambda x: None, state)
+    assert len(jax.tree.leaves(marked)) == 2  # the step, and whether masks changed
+
+
+def test_masks_changed_is_that_of_the_forward_pass():
+    tx = jp.top_kast(sgd(), sparsity=jp.one_shot(0.75, step=3), backward_sparsity=0.5, every=10)
+    changed = [bool(jp.masks_changed(state)) for _, state in run(tx, make_params())]
+    assert changed == [i == 3 for i in range(7)]
+
+
 # ---- arguments -------------------------------------------------------------------------------
 
 
@@ -253,6 +300,18 @@ def test_mixed_precision_and_extra_args(name):
             "reads gradients",
         ),
         (
+            lambda: jp.straight_through(sgd(), sparsity=optax.linear_schedule(0.0, 0.5, 9)),
+            TypeError,
+            "does not say when it begins",
+        ),
+        (
+            lambda: jp.top_kast(
+                sgd(), sparsity=0.5, backward_sparsity=0.2, allocate={"a/kernel": 0.9}
+            ),
+            ValueError,
+            "a sparsity of its own",
+        ),
+        (
             lambda: jp.top_kast(sgd(), sparsity=0.5, backward_sparsity=0.75),
             ValueError,
             "backward_sparsity=0.75 is above",
@@ -262,6 +321,11 @@ def test_mixed_precision_and_extra_args(name):
 def test_what_is_wrong_is_said(make, error, match):
     with pytest.raises(error, match=match):
         make()
+
+
+def test_a_decay_may_be_a_scalar_of_numpy_or_jax():
+    for decay in (np.float32(2e-4), jnp.float32(2e-4)):
+        jp.straight_through(sgd(), sparsity=0.5, decay=decay)
 
 
 def test_params_are_needed():
