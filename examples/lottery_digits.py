@@ -5,7 +5,8 @@
 
 Each round trains, prunes a fifth of what remains, all layers in one ranking, and rewinds to the
 weights of an early step. A ticket has to beat the same weights under random masks, and other
-weights under its own masks. All seeds train side by side, in one vmap.
+weights under its own masks; both train for as many steps as the ticket. All seeds train side by
+side, in one vmap.
 
 A table and a plot (tickets.md, tickets.png) go to out/lottery_digits, and every round is saved
 there: a run that was stopped goes on where it was.

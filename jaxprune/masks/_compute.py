@@ -138,9 +138,8 @@ def _with_stored_members(setup, ranked, sources, num_keep):
     """
 
     def turn(state):
-        del state
         arrays = lax.optimization_barrier(ranked)  # else it would be hoisted out of the loop
-        return jnp.zeros((), bool), [x.member for x in _units(setup, arrays)]
+        return jnp.zeros_like(state[0]), [x.member for x in _units(setup, arrays)]
 
     unknown = num_keep[0, 0] >= 0  # true; of a constant the compiler would know how many turns
     blank = [None if x.member is None else jnp.zeros_like(x.member) for x in sources]

@@ -48,7 +48,7 @@ from jaxprune.transforms._regrow import Regrow, stay_counts, stay_table
 from jaxprune.transforms._state import PruneState
 
 
-def _at_event(is_event, recompute, masks, leaves, given, reads):
+def _at_event(is_event, recompute, masks, leaves, given, probe=None):
     """`recompute` at an event, else `masks` as they are; and whether the event has to wait.
 
     It waits for the next update if gradients that criteria read are not finite: scores of NaN rank
@@ -56,16 +56,16 @@ def _at_event(is_event, recompute, masks, leaves, given, reads):
     """
     masks = [resharded(mask, w) for mask, w in zip(masks, leaves, strict=True)]
     if given.grads is None:
-        return once(is_event, lambda old: recompute(given, old), masks, (leaves, reads)), None
+        return once(is_event, recompute, masks, (leaves, given)), None
 
-    def turn(carry):
-        ready = given._replace(grads=given.grads()) if callable(given.grads) else given
-        finite = all_finite(ready.grads)
-        new = recompute(ready, carry[0])
+    def turn(carry, read):
+        leaves, given = read
+        given = given if probe is None else given._replace(grads=probe())
+        finite = all_finite(given.grads)
+        new = recompute(carry[0], (leaves, given))
         return [jnp.where(finite, x, y) for x, y in zip(new, carry[0], strict=True)], ~finite
 
-    carry = masks, jnp.zeros((), bool)
-    return once(is_event, turn, carry, (leaves, reads))
+    return once(is_event, turn, (masks, jnp.zeros((), bool)), (leaves, given))
 
 
 class _Table(NamedTuple):
@@ -107,10 +107,11 @@ def _recomputed(setup, moves, leaves, given, old, counts, stay):
 def _refresh(setup, moves, events, leaves, given, masks, is_event, table):
     """The masks after the event at a step, if it is one. Jitted for callers that are not."""
 
-    def recompute(given, old):
+    def recompute(old, read):
+        leaves, given = read
         return _recomputed(setup, moves, leaves, given, old, *table.at(events, given.step))
 
-    return _at_event(is_event, recompute, masks, leaves, given, (given, table))
+    return _at_event(is_event, recompute, masks, leaves, given)
 
 
 def build(
@@ -200,29 +201,22 @@ def build(
             memory = recalled(setup, kinds, state.score_state.memory, structure)
             memory = remember(setup, events, targets, read, memory, step, is_event)
             given = given._replace(grads=read, memory=memory)
+        probe = None
         if any(t.criterion.probe is not None for t in setup.targets):
-            given = given._replace(
-                grads=functools.partial(
-                    probed,
-                    setup,
-                    paths,
-                    leaves,
-                    structure,
-                    grads,
-                    read,
-                    step,
-                    loss_of(extra, params),
-                )
+            loss = loss_of(extra, params)
+            probe = functools.partial(
+                probed, setup, paths, leaves, structure, grads, read, step, loss
             )
         known = flatten_masks(state.masks)
         old = [known[t.path] for t in setup.targets]
-        if table is None or callable(given.grads):  # what a jitted function cannot be given
+        if table is None or probe is not None:  # what a jitted function cannot be given
 
-            def recompute(given, old):
+            def recompute(old, read):
+                leaves, given = read
                 counts = traced_counts(setup, step) if table is None else table.at(events, step)
-                return _recomputed(setup, moves, targets, given, old, *counts)
+                return _recomputed(setup, moves, leaves, given, old, *counts)
 
-            new, waiting = _at_event(is_event, recompute, old, targets, given, (updates, step))
+            new, waiting = _at_event(is_event, recompute, old, targets, given, probe)
         else:
             new, waiting = _refresh(setup, moves, events, targets, given, old, is_event, table)
         masks = place(setup, new, structure)

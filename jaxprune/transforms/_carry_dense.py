@@ -175,8 +175,8 @@ def _refresh(setup, events, targets, given, old, due, table):
 
 
 def _recomputed(setup, targets, given, old, due, counts):
-    def turn(masks):
-        new = compute(setup, targets, given, *counts(), in_update=True)
+    def turn(masks, read):
+        new = compute(setup, *read, *counts(), in_update=True)
         return [as_stored(mask, x) for mask, x in zip(new, masks, strict=True)]
 
-    return once(due, turn, old, (targets, given.step))
+    return once(due, turn, old, (targets, given))

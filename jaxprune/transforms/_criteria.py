@@ -109,15 +109,19 @@ def _structure(kind):
 
 
 def once(condition, function, carry, reads):
-    """`function(carry)` where the condition holds, else `carry`, without a copy of it.
+    """`function(carry, reads)` where the condition holds, else `carry`, without a copy of it.
 
     A loop of at most one turn and not a `lax.cond`: XLA updates what a loop carries in place, while
     a conditional copies it, at every step; and under vmap a loop still does nothing where nobody
     asks for a turn, while a conditional becomes a select of both branches.
+
+    What the function computes from `reads` alone does not change from turn to turn, so XLA would
+    compute it before the loop, at every step. Tied to the condition, it stays inside.
     """
 
     def turn(state):
-        return jnp.zeros_like(state[0]), function(state[1])
+        _, inside = lax.optimization_barrier((state[0], reads))
+        return jnp.zeros_like(state[0]), function(state[1], inside)
 
     carry = varying_as(carry, (carry, reads))
     return lax.while_loop(lambda state: state[0], turn, (condition, carry))[1]
@@ -143,7 +147,8 @@ def remember(setup: Setup, events, leaves, grads, memory, step, waiting):
     for window in {m.window for m in _memories(setup) if m is not None}:
         chosen = [i for i, m in enumerate(_memories(setup)) if m is not None and m.window == window]
 
-        def update(old, chosen=chosen):
+        def update(old, read, chosen=chosen):
+            leaves, grads = read
             return [
                 _memories(setup)[i].update(m, leaves[i], _finite(grads[i]))
                 for i, m in zip(chosen, old, strict=True)
@@ -151,7 +156,7 @@ def remember(setup: Setup, events, leaves, grads, memory, step, waiting):
 
         due = used if window is None else used & (waiting | (left < window))
         old = [memory[i] for i in chosen]
-        for i, new in zip(chosen, once(due, update, old, (leaves, grads, step)), strict=True):
+        for i, new in zip(chosen, once(due, update, old, (leaves, grads)), strict=True):
             memory[i] = new
     return memory
 
@@ -175,8 +180,8 @@ def finish_event(setup: Setup, changed, leaves, masks, memory, updates):
     if not resets and not moves:
         return memory, updates
 
-    def turn(carry):
-        old, emitted = carry
+    def turn(carry, read):
+        (old, emitted), (leaves, masks, memory) = carry, read
         known = dict(zip(resets, old, strict=True))
         moved = []
         for i, u in zip(moves, emitted, strict=True):
