@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune._sharding import explicit
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import from_bits
+from jaxprune.transforms._criteria import once
 
 
 def zero_where_pruned(mask, x):
@@ -92,11 +94,12 @@ def masked_update(inner, masks, updates, inner_state, params, extra, revived=Non
             p if masks[path] is None else zero_where_pruned(masks[path], p)
             for path, p in zip(paths, weights, strict=True)
         ]
+        if revived is not None:
+            inner_state = _without_revived(inner_state, masks, like, revived)
         # The state is masked before the update, not after: so XLA can still update it in place.
-        moments = masks if revived is None else _without_revived(masks, like, revived)
         updates, inner_state = inner.update(
             structure.unflatten(active),
-            mask_state(inner_state, moments),
+            mask_state(inner_state, masks),
             structure.unflatten(kept),
             **extra,
         )
@@ -108,15 +111,41 @@ def masked_update(inner, masks, updates, inner_state, params, extra, revived=Non
     return structure.unflatten(emitted), inner_state
 
 
-def _without_revived(masks, weights, revived):
-    """Masks of what had a value before: a weight that is revived is 0.
+def _without_revived(state, masks, weights, revived):
+    """The state, with 0 for weights that an event has just revived, which are 0 themselves.
 
     The masks from before would say it exactly, and would have to be copied at every step for it.
+    Apart from the update, so that between events it does not read the weights.
     """
-    return {
-        path: None if mask is None else mask & ((weights[path] != 0) | ~revived)
-        for path, mask in masks.items()
-    }
+    paths, leaves, structure = flatten(state)
+    of_param = _paths_of_params(paths, masks)
+    held = [
+        i
+        for i, (path, x) in enumerate(zip(of_param, leaves, strict=True))
+        if masks.get(path) is not None
+        and jnp.shape(x) == masks[path].shape
+        and jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    ]
+
+    pairs = [(jnp.asarray(leaves[i]), jnp.asarray(weights[of_param[i]])) for i in held]
+    together = [explicit(x) == explicit(w) for x, w in pairs]
+    fresh = iter(
+        _zeroed(revived, [pair for pair, same in zip(pairs, together, strict=True) if same])
+    )
+    for i, (x, w), same in zip(held, pairs, together, strict=True):
+        # What was restored elsewhere comes to its weights in this update.
+        leaves[i] = next(fresh) if same else zero_where_pruned((w != 0) | ~revived, x)
+    return jax.tree.unflatten(structure, leaves)
+
+
+@jax.jit
+def _zeroed(revived, pairs):
+    """Moments of pairs with their weights, zeroed where those are 0. Jitted for eager callers."""
+
+    def turn(moments, weights):
+        return [zero_where_pruned(w != 0, x) for x, w in zip(moments, weights, strict=True)]
+
+    return once(revived, turn, [x for x, _ in pairs], [w for _, w in pairs])
 
 
 def _emit(mask, u, p):
