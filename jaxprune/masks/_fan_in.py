@@ -3,7 +3,6 @@
 import math
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxprune._sharding import with_auto_axes
 from jaxprune.masks._compute import Given, scores_of
@@ -98,8 +97,7 @@ def check_matrices(setup: Setup):
 def check_enough(setup: Setup, num_keep):
     """Each neuron has an input, at every event. `num_keep`: limbs [..., groups, 2]."""
     for target in setup.targets:
-        high, low = np.moveaxis(num_keep[..., target.group, :].astype(np.int64), -1, 0)
-        least = int(((high << _wide.BITS) + low).min())
+        least = int(_wide.to_int64(num_keep[..., target.group, :]).min())
         if least < target.shape[-1]:
             raise ValueError(
                 f"{target.path} keeps {least} weights at its sparsity, fewer than its "

@@ -17,6 +17,11 @@ def constant(values, bits: int = BITS) -> np.ndarray:
     return np.stack([values >> bits, values & ((1 << bits) - 1)], axis=-1).astype(np.int32)
 
 
+def to_int64(wide, bits: int = BITS) -> np.ndarray:
+    """Limbs that are known, on the host, as the integers that `constant` made them of."""
+    return (wide[..., 0].astype(np.int64) << bits) + wide[..., 1]
+
+
 def from_int32(values, bits: int = BITS):
     """int32 counts as limbs."""
     return jnp.stack([values >> bits, values & ((1 << bits) - 1)], axis=-1)

@@ -12,10 +12,9 @@ from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import as_stored, from_bits, ones, resharded, to_bits
 from jaxprune.masks._compute import Given, compute, params_needed
-from jaxprune.masks._counts import count
 from jaxprune.masks._exchange import drawn, exchange
 from jaxprune.masks._fan_in import check_enough, check_matrices, fan_in_exchange, fan_in_start
-from jaxprune.masks._make import place, progress_of
+from jaxprune.masks._make import place
 from jaxprune.masks._targets import Options, resolve
 from jaxprune.scores import Criterion
 from jaxprune.transforms import _events
@@ -160,10 +159,7 @@ def build(
     def first_masks(setup, targets):
         if regrow is None:
             return [ones(w) for w in targets]
-        sparsity, final = course.first_and_last()
-        counts = count(
-            setup, chosen.allocate, sparsity, progress=progress_of(sparsity, final), step=0
-        )
+        counts = course.first_counts(setup, chosen.allocate)
         arrays = [as_array(w) for w in targets]
         draw = drawn if moves.fan_in is None else fan_in_start
         masks = draw(setup, regrow.start, arrays, counts)

@@ -12,8 +12,7 @@ from jaxprune._tree import flatten
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._bits import as_stored, from_bits, ones, resharded, to_bits
 from jaxprune.masks._compute import Given, compute, params_needed
-from jaxprune.masks._counts import count
-from jaxprune.masks._make import place, progress_of
+from jaxprune.masks._make import place
 from jaxprune.masks._targets import resolve
 from jaxprune.schedules import Schedule
 from jaxprune.transforms import _events
@@ -56,10 +55,10 @@ class Level:
 
     def first(self, setup, leaves):
         """The masks of step 0."""
-        value, end = self.course.first_and_last()
+        value, _ = self.course.first_and_last()
         if not is_traced(value) and value == 0:
             return [ones(w) for w in leaves]
-        counts = count(setup, self.chosen.allocate, value, progress=progress_of(value, end), step=0)
+        counts = self.course.first_counts(setup, self.chosen.allocate)
         masks = compute(setup, leaves, Given(), *counts)
         return [to_bits(placed_as(m, w)) for m, w in zip(masks, leaves, strict=True)]
 

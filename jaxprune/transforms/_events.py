@@ -36,6 +36,11 @@ class Course:
             both = self.schedule(0), self.schedule(self.events.end)
         return check_sparsity(both[0], "sparsity"), check_sparsity(both[1], "sparsity")
 
+    def first_counts(self, setup, allocate) -> Counts:
+        """How many are kept at step 0."""
+        first, final = self.first_and_last()
+        return count(setup, allocate, first, progress=progress_of(first, final), step=0)
+
 
 def course(sparsity, when) -> Course:
     """Checks `sparsity` and `when`, and evaluates the schedule at every event.

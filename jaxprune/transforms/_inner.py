@@ -29,15 +29,22 @@ def mask_state(state, masks: dict):
       state: the state of an optimizer.
       masks: path -> mask for all leaves of the params, None where dense.
     """
-    paths, leaves, structure = flatten(state)
-    masked = []
-    for path, x in zip(_paths_of_params(paths, masks), leaves, strict=True):
-        mask = masks.get(path)
-        fits = mask is not None and jnp.shape(x) == mask.shape
-        if fits and jnp.issubdtype(jnp.result_type(x), jnp.inexact):
-            x = zero_where_pruned(mask, x)
-        masked.append(x)
-    return jax.tree.unflatten(structure, masked)
+    _, leaves, structure = flatten(state)
+    for i, path in _held(state, masks):
+        leaves[i] = zero_where_pruned(masks[path], leaves[i])
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _held(state, masks):
+    """(number among the leaves, path) of what a state holds for each weight of masked params."""
+    paths, leaves, _ = flatten(state)
+    return [
+        (i, path)
+        for i, (path, x) in enumerate(zip(_paths_of_params(paths, masks), leaves, strict=True))
+        if masks.get(path) is not None
+        and jnp.shape(x) == masks[path].shape
+        and jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    ]
 
 
 def _paths_of_params(paths, masks):
@@ -117,22 +124,14 @@ def _without_revived(state, masks, weights, revived):
     The masks from before would say it exactly, and would have to be copied at every step for it.
     Apart from the update, so that between events it does not read the weights.
     """
-    paths, leaves, structure = flatten(state)
-    of_param = _paths_of_params(paths, masks)
-    held = [
-        i
-        for i, (path, x) in enumerate(zip(of_param, leaves, strict=True))
-        if masks.get(path) is not None
-        and jnp.shape(x) == masks[path].shape
-        and jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-    ]
-
-    pairs = [(jnp.asarray(leaves[i]), jnp.asarray(weights[of_param[i]])) for i in held]
+    _, leaves, structure = flatten(state)
+    held = _held(state, masks)
+    pairs = [(jnp.asarray(leaves[i]), jnp.asarray(weights[path])) for i, path in held]
     together = [explicit(x) == explicit(w) for x, w in pairs]
     fresh = iter(
         _zeroed(revived, [pair for pair, same in zip(pairs, together, strict=True) if same])
     )
-    for i, (x, w), same in zip(held, pairs, together, strict=True):
+    for (i, _), (x, w), same in zip(held, pairs, together, strict=True):
         # What was restored elsewhere comes to its weights in this update.
         leaves[i] = next(fresh) if same else zero_where_pruned((w != 0) | ~revived, x)
     return jax.tree.unflatten(structure, leaves)

@@ -78,7 +78,7 @@ def stay_table(regrow: Regrow, rows, num_keep) -> np.ndarray:
       rows: for each event its row in `num_keep`.
       num_keep: limbs [rows, groups, 2].
     """
-    kept = (num_keep[..., 0].astype(np.int64) << _wide.BITS) + num_keep[..., 1]
+    kept = _wide.to_int64(num_keep)
     stay = [
         [n - round(n * fraction) for n in kept[row].tolist()]
         for row, fraction in zip(rows.tolist(), regrow.fractions, strict=True)
