@@ -1,8 +1,6 @@
 """Multiply-adds of one call, leaf by leaf, read off the program."""
 
-import jax
-
-from jaxprune._tree import flatten
+from jaxprune import _program
 from jaxprune.analysis import _origins
 from jaxprune.analysis._walk import Count, walk
 from jaxprune.masks._targets import check_distinct
@@ -63,28 +61,11 @@ def macs(function, params, *args) -> dict[str, int]:
 
 def trace(function, params, args) -> tuple[list[str], Count]:
     """The paths of params, and the count of a call, in which leaves have their place as number."""
-    if not callable(function):
-        raise TypeError(
-            f"function={function!r} is not callable; the order is (function, params, *args)."
-        )
-    paths, leaves, structure = flatten(params)
-    check_distinct(paths)
-    others, rest = jax.tree.flatten(args)
-    values = [*leaves, *others]
-    places = [i for i, v in enumerate(values) if hasattr(v, "shape") and hasattr(v, "dtype")]
-
-    def call(*arrays):
-        whole = list(values)
-        for i, array in zip(places, arrays, strict=True):
-            whole[i] = array
-        tree = jax.tree.unflatten(structure, whole[: len(leaves)])
-        return function(tree, *jax.tree.unflatten(rest, whole[len(leaves) :]))
-
-    jaxpr = jax.make_jaxpr(lambda *arrays: jax.tree.leaves(call(*arrays)))(
-        *(values[i] for i in places)
-    ).jaxpr
+    traced = _program.trace(function, params, args)
+    check_distinct(traced.paths)
+    jaxpr = traced.jaxpr.jaxpr
     origins = [
-        _origins.leaf(i, var.aval) if i < len(leaves) else _origins.argument(var.aval)
-        for i, var in zip(places, jaxpr.invars, strict=True)
+        _origins.leaf(i, var.aval) if i < len(traced.leaves) else _origins.argument(var.aval)
+        for i, var in zip(traced.places, jaxpr.invars, strict=True)
     ]
-    return paths, walk(jaxpr, origins)[1]
+    return traced.paths, walk(jaxpr, origins)[1]

@@ -1,0 +1,278 @@
+"""A traced call as a flat list of equations, and where in it data meets weights.
+
+Calls are inlined and loops over stacked layers unrolled, so that a program can be run piece by
+piece, layer after layer. Each value has a depth: how many products with watched leaves lie before
+it, or FIXED where no data is in it.
+"""
+
+import functools
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+
+from jaxprune.oneshot import _products, _views
+from jaxprune.oneshot._equations import FIXED, Program, Site, run_all
+
+CALLS = frozenset(
+    {"checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
+    | {"custom_vjp_call_jaxpr", "jit", "pjit", "remat", "remat2"}
+)
+"""Operations that do what the program among their parameters does."""
+
+
+def flatten(program: Program, jaxpr, inputs: Sequence[int]) -> list[int]:
+    """Adds the equations of a jaxpr, given the numbers of its arguments; returns its results."""
+    jaxpr, constants = _opened(jaxpr)
+    known = dict(zip(jaxpr.constvars, map(program.constant, constants), strict=True))
+    known |= dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom):
+        return program.constant(atom.val) if hasattr(atom, "val") else known[atom]
+
+    for eqn in jaxpr.eqns:
+        outputs = _equation(program, eqn, read)
+        known |= dict(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _opened(jaxpr):
+    """A program and the values of its constants."""
+    if hasattr(jaxpr, "jaxpr") and jaxpr.jaxpr is not jaxpr:
+        return jaxpr.jaxpr, jaxpr.consts
+    return jaxpr, getattr(jaxpr, "consts", ())
+
+
+def _inner(eqn):
+    """The program that a call runs, or None."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        jaxpr = eqn.params.get(name)
+        if jaxpr is not None and len(_opened(jaxpr)[0].invars) == len(eqn.invars):
+            return jaxpr
+    return None
+
+
+def _equation(program: Program, eqn, read) -> list[int]:
+    name, body = eqn.primitive.name, _inner(eqn)
+    if name in CALLS and body is not None:
+        return flatten(program, body, [read(atom) for atom in eqn.invars])
+    if name == "scan":
+        inputs = [read(atom) for atom in eqn.invars]
+        return _scan(program, eqn, inputs)
+    literals = {i: a.val for i, a in enumerate(eqn.invars) if hasattr(a, "val")}
+    inputs = [read(a) for i, a in enumerate(eqn.invars) if i not in literals]
+    run = functools.partial(_bind, eqn, literals)
+    key = (eqn.primitive, _hashable(eqn.params), str(eqn.ctx), _known(literals))
+    weights = [program.views.get(i) for i in inputs]
+    deeper = 0
+    if len(inputs) == len(eqn.invars) == 2 and any(weights):
+        deeper = _product(program, eqn, inputs, weights)
+    outputs = program.add(run, key, inputs, len(eqn.outvars), deeper)
+    if not deeper:
+        _follow(program, eqn, inputs, outputs)
+    return outputs
+
+
+def _bind(eqn, literals, *arrays):
+    """What an equation makes of arrays, literals put between them."""
+    rest = iter(arrays)
+    operands = [literals[i] if i in literals else next(rest) for i in range(len(eqn.invars))]
+    params = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if isinstance(params, tuple) else ((), params)
+    with eqn.ctx.manager:
+        made = eqn.primitive.bind(*functions, *operands, **params)
+    return made if eqn.primitive.multiple_results else [made]
+
+
+def _known(literals):
+    return tuple(
+        (i, str(getattr(x, "dtype", type(x))), np.asarray(x).tobytes()) for i, x in literals.items()
+    )
+
+
+def _hashable(params) -> Hashable:
+    """Parameters as a key; what has no hash, or is a program, is equal to itself alone."""
+    pairs = []
+    for name, value in sorted(params.items()):
+        try:
+            hash(value)
+        except TypeError:
+            value = ("id", id(value))
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def _product(program, eqn, inputs, weights) -> int:
+    """Notes a product of a watched leaf with data; returns how much deeper its result is."""
+    name = eqn.primitive.name
+    watched = [v is not None and v.leaf in program.orders for v in weights]
+    if name not in ("dot_general", "conv_general_dilated") or not any(watched):
+        return 0
+    if all(watched):
+        for view in weights:
+            program.note(view.leaf, "multiplied with another leaf")
+        return 0
+    side = watched.index(True)
+    view, data = weights[side], inputs[1 - side]
+    order, shapes = program.orders[view.leaf], [a.aval.shape for a in eqn.invars]
+    if name == "dot_general":
+        found = _products.dot(eqn.params, view, side, len(shapes[1 - side]), order)
+    elif side == 1:
+        found = _products.convolution(eqn.params, view, shapes, order)
+    else:
+        found = None
+    if found is None:
+        program.note(view.leaf, f"used by {name} in a way that is not read")
+        return 0
+    program.sites.append(Site(view.leaf, *found[:1], data, found[1], max(program.depth[data], 0)))
+    return 1
+
+
+def _follow(program, eqn, inputs, outputs):
+    """Follows weights through an operation, or notes what it did with them."""
+    name = eqn.primitive.name
+    views = [program.views[i] for i in inputs if i in program.views]
+    if len(views) == 1 == len(eqn.invars):
+        if name == "split":
+            found = _views.split(views[0], eqn.params)
+        else:
+            found = [_views.moved(views[0], name, eqn.params, eqn.outvars[0].aval.shape)]
+        if len(found) == len(outputs) and None not in found:
+            program.views |= dict(zip(outputs, found, strict=True))
+            return
+    leaves = {v.leaf: name for v in views}
+    for i in inputs:
+        leaves |= program.made_of.get(i, {})
+    if not leaves:
+        return
+    if program.depth[outputs[0]] == FIXED:
+        program.made_of |= dict.fromkeys(outputs, leaves)
+        return
+    for leaf, how in leaves.items():
+        as_it_is = leaf in {v.leaf for v in views}
+        program.note(
+            leaf, f"read by {how}" if as_it_is else f"changed by {how} before it meets data"
+        )
+
+
+def _scan(program: Program, eqn, inputs) -> list[int]:
+    """A loop: unrolled over stacked layers; else one equation, and one more that sees inside."""
+    body = eqn.params["jaxpr"]
+    inner = _opened(body)[0]
+    ranks = [len(v.aval.shape) for v in inner.invars]
+    whole = [len(a.aval.shape) == r for a, r in zip(eqn.invars, ranks, strict=True)].count(True)
+    carried = [
+        len(a.aval.shape) == len(b.aval.shape)
+        for a, b in zip(eqn.outvars, inner.outvars, strict=True)
+    ].count(True)
+    loop = _Loop(eqn, body, whole - carried, whole)
+    views = [program.views.get(i) for i in inputs]
+    stacked = [v for v in views[whole:] if v is not None and v.leaf in program.orders]
+    if stacked and all(_views.at(v, 0) is not None for v in stacked):
+        return _unrolled(program, loop, inputs)
+    key = (eqn.primitive, _hashable(eqn.params))
+    seen = _tapped(program, loop, inputs, key)
+    for view in views[loop.consts :]:
+        if view is not None:
+            program.note(view.leaf, "carried through a loop")
+    run = functools.partial(_bind, eqn, {})
+    return program.add(run, key, inputs, len(eqn.outvars), 1 if seen else 0)
+
+
+class _Loop(NamedTuple):
+    """A scan: arguments are constants, then what is carried, then what is scanned over."""
+
+    eqn: Any
+    body: Any
+    consts: int
+    whole: int  # constants and carried
+
+    @property
+    def carried(self):
+        return self.whole - self.consts
+
+
+def _unrolled(program: Program, loop: _Loop, inputs) -> list[int]:
+    """A copy of the body for each layer."""
+    length = loop.eqn.params["length"]
+    steps = range(length - 1, -1, -1) if loop.eqn.params["reverse"] else range(length)
+    carry, made = list(inputs[loop.consts : loop.whole]), {}
+    for i in steps:
+        index = program.constant(np.array([i], np.int32))
+        layer = [_indexed(program, x, i, index) for x in inputs[loop.whole :]]
+        outputs = flatten(program, loop.body, [*inputs[: loop.consts], *carry, *layer])
+        carry, made[i] = outputs[: loop.carried], outputs[loop.carried :]
+    stacks = []
+    for parts in zip(*(made[i] for i in range(length)), strict=True):
+        stacks += program.add(_stack, ("stack",), parts, 1)
+    return carry + stacks
+
+
+def _indexed(program, number, i, index):
+    """One index of the first axis of a value."""
+    (made,) = program.add(_at, ("index",), (number, index), 1)
+    if number in program.views:
+        view = _views.at(program.views[number], i)
+        if view is not None:
+            program.views[made] = view
+        else:
+            program.note(program.views[number].leaf, "taken apart by a loop")
+    elif number in program.made_of:
+        program.made_of[made] = program.made_of[number]
+    return made
+
+
+def _at(x, i):
+    return [lax.dynamic_index_in_dim(x, i[0], keepdims=False)]
+
+
+def _stack(*parts):
+    return [jax.numpy.stack(parts)]
+
+
+def _tapped(program: Program, loop: _Loop, inputs, key) -> bool:
+    """Adds an equation that runs the loop and gives, stacked, the X that weights meet in it.
+
+    Returns:
+      Whether there are such weights.
+    """
+    watched = Program(program.orders)
+    arguments = []
+    for i, number in enumerate(inputs):
+        fixed = i < loop.consts and program.depth[number] == FIXED
+        arguments.append(watched.argument(FIXED if fixed else 0))
+        if fixed and number in program.views:
+            watched.views[arguments[i]] = program.views[number]
+        elif fixed and number in program.made_of:
+            watched.made_of[arguments[i]] = program.made_of[number]
+    outputs = flatten(watched, loop.body, arguments)
+    for leaf, uses in watched.uses.items():
+        for use in uses:
+            program.note(leaf, f"{use}, in a loop")
+    if not watched.sites:
+        return False
+    sources = list(dict.fromkeys((site.value, site.rows) for site in watched.sites))
+    params = loop.eqn.params
+
+    def taps(*arrays):
+        consts, carry = arrays[: loop.consts], arrays[loop.consts : loop.whole]
+
+        def step(carry, xs):
+            known = dict(zip(arguments, [*consts, *carry, *xs], strict=True))
+            known = run_all(watched, known)
+            seen = [_products.read_rows(known[value], rows) for value, rows in sources]
+            return [known[i] for i in outputs[: loop.carried]], seen
+
+        start, stacked = list(carry), list(arrays[loop.whole :])
+        length, backwards = params["length"], params["reverse"]
+        return lax.scan(step, start, stacked, length=length, reverse=backwards)[1]
+
+    made = program.add(taps, ("taps", key, tuple(sources)), inputs, len(sources))
+    for site in watched.sites:
+        value = made[sources.index((site.value, site.rows))]
+        depth = max(program.depth[value], 0)
+        rows = _products.stacked(site.rows)
+        program.sites.append(Site(site.leaf, site.matrix, value, rows, depth))
+    return True

@@ -1,0 +1,231 @@
+"""The march through a model that prunes each layer when all its inputs have been seen."""
+
+import functools
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprune import _table
+from jaxprune._tree import flatten
+from jaxprune.oneshot import _cuts, _statistics, _views, cores
+from jaxprune.oneshot._condition import condition
+from jaxprune.oneshot._layers import Layer, Source
+from jaxprune.oneshot._march import March
+from jaxprune.oneshot._methods import Method, Problem
+from jaxprune.oneshot._report import LayerReport
+from jaxprune.oneshot._statistics import Errors, Statistics
+
+_TRIES = 6  # with ten times the damping each, before a matrix is given up
+
+
+class Run:
+    """One march through the model.
+
+    Args:
+      params, march, layers: what is pruned.
+      kept: index of a leaf -> units that it keeps.
+      method: how.
+      sequential: whether later layers see the pruned ones.
+      twins: whether the dense network is run beside it.
+    """
+
+    def __init__(
+        self,
+        params,
+        march: March,
+        layers: Sequence[Layer],
+        kept: Mapping[int, int],
+        method: Method,
+        sequential: bool,
+        twins: bool,
+    ):
+        self.march, self.layers, self.kept, self.method = march, layers, kept, method
+        self.sequential, self.twins = sequential, twins
+        self.cuts = {layer: _cuts.cut_of(layer) for layer in layers}
+        paths, self.dense, self.structure = flatten(params)
+        indices = sorted({layer.target.index for layer in layers})
+        for i in indices:
+            if not getattr(self.dense[i], "is_fully_addressable", True):
+                raise ValueError(
+                    f"{paths[i]} lies on devices of other processes; prune_model solves on one. "
+                    "Gather the params first."
+                )
+        self.now = list(self.dense)
+        self.weights = {i: np.array(self.dense[i]).reshape(-1) for i in indices}
+        self.masks = {i: np.ones(w.shape, bool) for i, w in self.weights.items()}
+
+    def __call__(self, progress: bool) -> list[LayerReport]:
+        """Prunes all layers."""
+        bar = _table.tqdm("a progress bar")(total=len(self.layers)) if progress else None
+        reports: list[LayerReport] = []
+        collected: dict[tuple[Source, ...], Statistics] = {}  # of inputs not yet seen everywhere
+        for depth, live, dense in self._depths():
+            for inputs in self._inputs(depth):
+                last = max(source.depth for source in inputs) == depth
+                sums = self._collect(depth, inputs, live, dense, collected.pop(inputs, None))
+                if not last:
+                    collected[inputs] = sums
+                    continue
+                for layer in self.layers:
+                    if layer.sources == inputs:
+                        reports.append(self._prune(layer, sums, live, dense))
+                        if bar is not None:
+                            bar.set_description(layer.name)
+                            bar.update()
+        if bar is not None:
+            bar.close()
+        return reports
+
+    def result(self):
+        """(params, masks) as they are now."""
+        leaves, masks = list(self.dense), [None] * len(self.dense)
+        for i, weights in self.weights.items():
+            leaf = self.dense[i]
+            leaves[i] = _put(weights.reshape(leaf.shape), leaf)
+            masks[i] = _put(self.masks[i].reshape(leaf.shape), leaf)
+        return self.structure.unflatten(leaves), self.structure.unflatten(masks)
+
+    def _depths(self) -> Iterator[tuple[int, list, list | None]]:
+        """Each depth, and the values of all batches there; pruned in between by who iterates."""
+        live = self.march.start()
+        dense = live if self.twins else None
+        for depth in range(self.march.depths):
+            same = dense is live and depth == 0
+            live = self._advance(depth, live, self.now)
+            if dense is not None:
+                dense = live if same else self._advance(depth, dense, self.dense)
+            yield depth, live, dense
+            done = [layer for layer in self.layers if layer.depth == depth]
+            if not self.sequential:
+                continue
+            for i in {layer.target.index for layer in done}:
+                self.now[i] = _put(self.weights[i].reshape(self.dense[i].shape), self.dense[i])
+            if any(source.depth < depth for layer in done for source in layer.sources):
+                live = self.march.start()  # what came before read these weights, too
+                for earlier in range(depth + 1):
+                    live = self._advance(earlier, live, self.now)
+
+    def _advance(self, depth, known, leaves):
+        return [self.march.advance(depth, i, x, leaves) for i, x in enumerate(known)]
+
+    def _inputs(self, depth) -> list[tuple[Source, ...]]:
+        """What is seen at a depth, each once, of the layers that are pruned."""
+        seen = [x.sources for x in self.layers if any(s.depth == depth for s in x.sources)]
+        return list(dict.fromkeys(seen))
+
+    def _collect(self, depth, inputs, live, dense, sums) -> Statistics:
+        """Statistics of the sources at a depth, added to those of earlier ones."""
+        rows = inputs[0].rows
+        shape = math.prod(rows.batch_sizes), math.prod(rows.input_sizes)
+        need = self.method.needs
+        twins = dense is not None and need == "gram" and inputs[-1].depth > 0
+        sums = _statistics.zeros(*shape, need, twins) if sums is None else sums
+        for number, known in enumerate(live):
+            for source in inputs:
+                if source.depth == depth:
+                    other = dense[number][source.value] if twins else None
+                    sums, finite = _statistics.add(sums, known[source.value], other, source.rows)
+                    if not finite:
+                        name = next(x.name for x in self.layers if x.sources == inputs)
+                        raise ValueError(_statistics.not_finite(name, number))
+        return sums
+
+    def _prune(self, layer: Layer, sums: Statistics, live, dense) -> LayerReport:
+        """Writes the weights and the mask of a layer, and reports."""
+        began = time.perf_counter()
+        i, shape = layer.target.index, layer.matrix.shape
+        stored, stored_mask = (
+            _views.strided(x, layer.matrix) for x in (self.weights[i], self.masks[i])
+        )
+        before = jnp.asarray(np.array(stored).reshape(shape))
+        keep = jnp.asarray(_cuts.shares(layer, self.cuts[layer], self.kept[i]))
+        sums = jax.device_put(sums, jax.devices()[0])
+        found = solve(layer.name, self.method, self.cuts[layer], before, sums, keep)
+        after, mask, worst, note = found
+        after = jnp.where(mask, after.astype(before.dtype), jnp.zeros((), before.dtype))
+        stored[...] = np.asarray(after).reshape(stored.shape)
+        stored_mask[...] = np.asarray(mask).reshape(stored.shape)
+        seconds = time.perf_counter() - began
+        inherited, masked, error = self._errors(layer, live, dense, before, mask, after)
+        return LayerReport(
+            layer.name,
+            shape,
+            before.size,
+            int(np.count_nonzero(mask)),
+            inherited,
+            masked,
+            error,
+            worst,
+            seconds,
+            note,
+        )
+
+    def _errors(self, layer, live, dense, before, mask, after):
+        """Relative errors over all batches, at the last place where the layer meets data."""
+        sums = Errors(*(jnp.zeros((), jnp.float32) for _ in Errors._fields))
+        for number, known in enumerate(live):
+            for source in layer.sources:
+                if source.depth == layer.depth:
+                    other = None if dense is None else dense[number][source.value]
+                    sums = _statistics.add_errors(
+                        sums, known[source.value], other, before, mask, after, source.rows
+                    )
+        output, *off = (float(x) for x in sums)
+        return [x / output if output else 0.0 for x in off]
+
+
+def _put(array: np.ndarray, like):
+    """A copy of a host array, where a leaf lies."""
+    if not isinstance(like, jax.Array):
+        return array.copy()
+    made = jnp.array(array)
+    return jax.device_put(made, like.sharding) if like.committed else made
+
+
+def solve(name: str, method: Method, cut, W, sums: Statistics, keep):
+    """Prunes a stack of matrices; with more damping where it fails.
+
+    Args:
+      name: of the layer.
+      method, cut: static.
+      W: [batch, inputs, outputs].
+      sums: of its inputs.
+      keep: units kept of each matrix, int32 [batch].
+
+    Returns:
+      (weights, mask, condition of X^T X with damping, note).
+    """
+    note, more = "", [(method.damp or 1e-7) * 10**i for i in range(1, _TRIES)]
+    for damp in (method.damp, *more):
+        found, mask, conditions = _solved(method, cut, W, sums, jnp.float32(damp), keep)
+        if bool(jnp.all(jnp.isfinite(jnp.where(mask, found, 0)))):
+            return found, mask, float(conditions), note and f"{note}; solved with {damp:g}"
+        note = f"damping {method.damp:g} was too little"
+    raise ValueError(
+        f"{name} could not be solved, with damping up to {more[-1]:g}: are its weights finite?"
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _solved(method: Method, cut, W, sums: Statistics, damp, keep):
+    options = dict(method.options)
+
+    def one(w, sums, keep):
+        w = w.astype(jnp.float32)
+        if sums.gram is None:
+            problem = Problem(w, w, sums.squares, None)
+            return *method.solve(problem, keep, cut, **options), jnp.float32(jnp.nan)
+        H = cores.damped(sums.gram, damp)
+        goal = w if sums.cross is None else cores.target(w, sums.gram, sums.cross, damp)
+        problem = Problem(w, goal, sums.squares, H)
+        return *method.solve(problem, keep, cut, **options), condition(H)
+
+    if len(W) == 1:
+        parts = one(*jax.tree.map(lambda x: x[0], (W, sums, keep)))
+        return parts[0][None], parts[1][None], parts[2]
+    found, mask, conditions = jax.vmap(one)(W, sums, keep)
+    return found, mask, jnp.max(conditions)
