@@ -52,8 +52,10 @@ def cut_of(layer: Layer) -> Cut:
         return Cut()
     lengths = {"inputs": 1, "outputs": 1}
     ndim = len(target.shape)
-    nm = isinstance(pattern, NM)
-    pairs = [(pattern.axis % ndim, pattern.m)] if nm else _lengths(pattern, ndim)
+    if isinstance(pattern, NM):
+        pairs = [(pattern.axis % ndim, pattern.m)]
+    else:
+        pairs = _lengths(pattern, ndim)
     for axis, length in pairs:
         side = _side(target, axis, matrix)
         if side is None or lengths[side] > 1 or target.shape[axis] % length:

@@ -1,4 +1,4 @@
-"""A program as equations that can be run piece by piece, and the products in it that are watched."""
+"""A program as equations that can be run piece by piece; the products in it that are watched."""
 
 import dataclasses
 import itertools
