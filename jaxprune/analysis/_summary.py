@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import _table
+from jaxprune._program import is_array
 from jaxprune.masks._apply import match
 from jaxprune.masks._measure import num_kept
 
@@ -91,7 +92,7 @@ def summary(params, masks) -> Summary:
     """How sparse params are, per leaf and in total.
 
     Args:
-      params: any pytree of arrays.
+      params: any pytree of arrays; other leaves, such as functions, do not count.
       masks: bool arrays in the tree of `params`, None where a leaf is dense.
 
     Returns:
@@ -109,6 +110,8 @@ def summary(params, masks) -> Summary:
     """
     rows = []
     for path, leaf, mask in match(params, masks):
+        if not (is_array(leaf) or np.isscalar(leaf)):
+            continue
         size = int(np.prod(jnp.shape(leaf), dtype=np.int64))
         kept = size if mask is None else num_kept(mask)
         key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)

@@ -108,11 +108,7 @@ def _product(program, eqn, inputs, weights) -> int:
     """Notes a product of a watched leaf with data; returns how much deeper its result is."""
     name = eqn.primitive.name
     watched = [v is not None and v.leaf in program.orders for v in weights]
-    if name not in ("dot_general", "conv_general_dilated") or not any(watched):
-        return 0
-    if all(watched):
-        for view in weights:
-            program.note(view.leaf, "multiplied with another leaf")
+    if name not in ("dot_general", "conv_general_dilated") or sum(watched) != 1:
         return 0
     side = watched.index(True)
     view, data = weights[side], inputs[1 - side]

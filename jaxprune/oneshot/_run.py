@@ -147,8 +147,9 @@ class Run:
         found = solve(layer.name, self.method, self.cuts[layer], before, sums, keep)
         after, mask, worst, note = found
         after = jnp.where(mask, after.astype(before.dtype), jnp.zeros((), before.dtype))
-        stored[...] = np.asarray(after).reshape(stored.shape)
-        stored_mask[...] = np.asarray(mask).reshape(stored.shape)
+        after, mask = np.asarray(after), np.asarray(mask)
+        stored[...] = after.reshape(stored.shape)
+        stored_mask[...] = mask.reshape(stored.shape)
         seconds = time.perf_counter() - began
         inherited, masked, error = self._errors(layer, live, dense, before, mask, after)
         return LayerReport(
@@ -216,12 +217,18 @@ def _solved(method: Method, cut, W, sums: Statistics, damp, keep):
 
     def one(w, sums, keep):
         w = w.astype(jnp.float32)
+        size = jnp.mean(sums.squares)
+        none = size == 0  # no input at all: then weights are as good as they are large
+        size = jnp.where(none, 1, size)  # what counts twice is then the same to the bit
+        squares = jnp.where(none, 1, sums.squares / size)
         if sums.gram is None:
-            problem = Problem(w, w, sums.squares, None)
+            problem = Problem(w, w, squares, None)
             return *method.solve(problem, keep, cut, **options), jnp.float32(jnp.nan)
-        H = cores.damped(sums.gram, damp)
-        goal = w if sums.cross is None else cores.target(w, sums.gram, sums.cross, damp)
-        problem = Problem(w, goal, sums.squares, H)
+        gram = jnp.where(none, jnp.eye(len(w), dtype=w.dtype), sums.gram / size)
+        H, goal = cores.damped(gram, damp), w
+        if sums.cross is not None:
+            goal = jnp.where(none, w, cores.target(w, gram, sums.cross / size, damp))
+        problem = Problem(w, goal, squares, H)
         return *method.solve(problem, keep, cut, **options), condition(H)
 
     if len(W) == 1:

@@ -140,6 +140,11 @@ def _squeezed(view, params, shape):
     )
 
 
+def _summed(view, params, shape):
+    one = all(not view.axes[axis] for axis in params["axes"])
+    return _squeezed(view, {"dimensions": params["axes"]}, shape) if one else None
+
+
 def _broadcast(view, params, shape):
     axes: list[Factors] = [()] * len(shape)
     for factors, axis in zip(view.axes, params["broadcast_dimensions"], strict=True):
@@ -186,6 +191,7 @@ _RULES = {
     "expand_dims": _broadcast,
     "pvary": _same,
     "reduce_precision": _same,
+    "reduce_sum": _summed,
     "reshape": _reshaped,
     "rev": _reversed,
     "sharding_constraint": _same,
