@@ -134,9 +134,8 @@ def test_the_inputs_of_convolutions_are_their_patches(name):
     )
     groups, taps = spec.get("groups", 1), int(np.prod(spec["size"]))
     patches = np.asarray(patches, np.float64).reshape(-1, inputs.shape[-1], taps)
-    sums = []
-    for part in np.split(patches, groups, axis=1):  # inputs lie as in the kernel, taps first
-        sums.append(gram(np.swapaxes(part, 1, 2).reshape(len(part), -1)))
+    parts = np.split(patches, groups, axis=1)  # inputs lie as in the kernel, taps first
+    sums = [gram(np.swapaxes(part, 1, 2).reshape(len(part), -1)) for part in parts]
     assert_gram(found[f"{name}/kernel"], np.stack(sums))
 
 
