@@ -89,7 +89,7 @@ def _remove_all(w, C, n, m, removals):
     Weights that are never removed have the turn after the last.
     """
     inputs = len(w)
-    parts = -(-removals // _PART)
+    parts = max(1, -(-removals // _PART))
     part = functools.partial(lax.dynamic_slice_in_dim, slice_size=_PART)
 
     def one(t, state):
