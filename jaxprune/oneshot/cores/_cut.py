@@ -88,13 +88,30 @@ class Cut:
     def sums(self, scores):
         """The sum of the scores of each unit, [units along inputs, units along outputs]."""
         a, b = self.grid(scores.shape)
-        if self.rows == self.columns == 1:
-            return scores
         return scores.reshape(a, self.rows, b, self.columns).sum((1, 3))
 
     def expand(self, units):
         """Every weight of a unit has the unit's value."""
         return jnp.repeat(jnp.repeat(units, self.rows, axis=0), self.columns, axis=1)
+
+
+def checked_keep(keep, cut: Cut, shape):
+    """How many units to keep, clipped to what there is; 0 where `cut` fixes the number.
+
+    Raises:
+      TypeError: `keep` is no integer.
+      ValueError: `cut` does not fit the shape.
+    """
+    most = cut.num_units(shape)
+    if cut.nm is not None:
+        return jnp.int32(0)
+    keep = jnp.asarray(keep)
+    if keep.ndim or not jnp.issubdtype(keep.dtype, jnp.integer):
+        raise TypeError(
+            f"keep must be a whole number of units, not {keep.dtype}{list(keep.shape)}; for a "
+            "sparsity s give round(cut.num_units(shape) * (1 - s))."
+        )
+    return jnp.clip(keep.astype(jnp.promote_types(keep.dtype, jnp.int32)), 0, most)
 
 
 def choose(scores: jax.Array, keep, cut: Cut) -> jax.Array:
@@ -122,10 +139,10 @@ def choose(scores: jax.Array, keep, cut: Cut) -> jax.Array:
       [[False, True], [False, True]]
     """
     scores = jnp.asarray(scores)
-    sums = cut.sums(scores)
+    keep = checked_keep(keep, cut, scores.shape)
     if cut.nm is not None:
         return top_n_of_m(scores, *cut.nm, axis=0)
-    return cut.expand(top_k_mask(sums, keep))
+    return cut.expand(top_k_mask(cut.sums(scores), keep))
 
 
 def choose_per_output(scores: jax.Array, keep, cut: Cut) -> jax.Array:
@@ -153,12 +170,12 @@ def choose_per_output(scores: jax.Array, keep, cut: Cut) -> jax.Array:
       2306.11695.
     """
     scores = jnp.asarray(scores)
-    sums = cut.sums(scores)
+    keep = checked_keep(keep, cut, scores.shape)
     if cut.nm is not None:
         return top_n_of_m(scores, *cut.nm, axis=0)
-    outputs = sums.shape[1]
-    each, more = jnp.divmod(jnp.clip(keep, 0, sums.size), outputs)
-    each = each + (jnp.arange(outputs) < more)
+    sums = cut.sums(scores)
+    each, more = jnp.divmod(keep, sums.shape[1])
+    each = each + (jnp.arange(sums.shape[1]) < more)
     return cut.expand(jax.vmap(top_k_mask, (1, 0), 1)(sums, each))
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxprune.oneshot.cores._cut import Cut
+from jaxprune.oneshot.cores._cut import Cut, checked_keep
 from jaxprune.oneshot.cores._gram import checked, dot
 from jaxprune.oneshot.cores._refit import refit
 from jaxprune.select import top_k_mask
@@ -15,6 +15,7 @@ _AT_ONCE = 1 << 24  # numbers that the outputs remember which are pruned side by
 _PART = 64  # removals that are read back at once
 
 
+@functools.partial(jax.jit, static_argnames="cut")
 def obc(W: jax.Array, H: jax.Array, keep, cut: Cut) -> tuple[jax.Array, jax.Array]:
     """Removes from each output, again and again, the weight that is missed least (ExactOBS).
 
@@ -34,8 +35,9 @@ def obc(W: jax.Array, H: jax.Array, keep, cut: Cut) -> tuple[jax.Array, jax.Arra
 
     Returns:
       (Ŵ, mask): the pruned weights in the dtype of W, and bool [inputs, outputs], True = keep.
-      It takes inputs^3 multiplications for each output, on CPUs about a second per output of 4096
-      inputs, and 64 MiB or inputs^2 numbers: for layers of about 1,000 inputs and fewer.
+      It takes inputs^3 / 2 multiplications and inputs^2 numbers for each output, of which as many
+      run side by side as fit in 64 MiB. On two CPU cores an output of 1,024 inputs takes 0.2 s:
+      for layers of about 1,000 inputs and fewer.
 
     Raises:
       TypeError: dtypes do not fit, or `keep` is no integer.
@@ -63,7 +65,7 @@ def obc(W: jax.Array, H: jax.Array, keep, cut: Cut) -> tuple[jax.Array, jax.Arra
             f"obc: {cut!r} has blocks; obc removes single weights. Use sparsegpt or alps."
         )
     inputs, outputs = W.shape
-    cut.grid(W.shape)
+    keep = checked_keep(keep, cut, W.shape)
     n, m = (0, inputs) if cut.nm is None else cut.nm
     removals = inputs // m * (m - n)
     factor = jax.scipy.linalg.cho_factor(H, lower=True)
@@ -87,7 +89,7 @@ def _remove_all(w, C, n, m, removals):
     Weights that are never removed have the turn after the last.
     """
     inputs = len(w)
-    parts = -(-removals // _PART)
+    parts = max(1, -(-removals // _PART))
     part = functools.partial(lax.dynamic_slice_in_dim, slice_size=_PART)
 
     def one(t, state):

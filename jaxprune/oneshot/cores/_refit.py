@@ -7,6 +7,7 @@ from jax import lax
 from jaxprune.oneshot.cores._gram import checked, dot
 
 
+@jax.jit
 def refit(
     W: jax.Array, H: jax.Array, mask: jax.Array, *, start=None, steps=100, tol=1e-4
 ) -> jax.Array:

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxprune.oneshot.cores._cut import Cut, choose
+from jaxprune.oneshot.cores._cut import Cut, checked_keep, choose
 from jaxprune.oneshot.cores._gram import checked, dot
 
 _SPAN = 512  # inputs that share the large products with those before them; or one block
 _CHUNK = 16  # inputs of a block that are gone through one by one between two products
 
 
+@functools.partial(jax.jit, static_argnames=("cut", "block"))
 def sparsegpt(
     W: jax.Array, H: jax.Array, keep, cut: Cut, *, block: int = 128, dead=None
 ) -> tuple[jax.Array, jax.Array]:
@@ -75,7 +76,7 @@ def sparsegpt(
         raise ValueError(f"dead has shape {dead.shape} for {inputs} inputs; give a bool for each.")
     block = min(max(block // cut.height, 1) * cut.height, inputs)
     length = min(-(-_SPAN // block), -(-inputs // block)) * block
-    keep = jnp.clip(jnp.asarray(keep), 0, cut.num_units(W.shape))
+    keep = checked_keep(keep, cut, W.shape)
     L = lax.linalg.cholesky(H[::-1, ::-1], symmetrize_input=False)
 
     def span(start, size, state):
