@@ -128,9 +128,8 @@ def capture(apply, params, batches, *, needs: Need = "squares", rules=(), progre
                         rows = source.rows
                         shape = math.prod(rows.batch_sizes), math.prod(rows.input_sizes)
                         before = _statistics.zeros(*shape, needs, False)
-                    sums[source], finite = _statistics.add(
-                        before, known[source.value], None, source.rows
-                    )
+                    x, rows = march.look(number, known, source.value, source.rows)
+                    sums[source], finite = _statistics.add(before, x, None, rows)
                     if not finite:
                         raise ValueError(_statistics.not_finite(_named(layers, source), number))
     found = []

@@ -58,6 +58,7 @@ class Program:
       constants: number of a value -> the value.
       depth: number of a value -> its depth.
       views: number of a value -> the weights it is.
+      joined: number of a value -> the axis along which it holds views side by side, and these.
       made_of: number of a fixed value that is no view -> the leaves it is made of, and by what.
       uses: number of a leaf -> what else is done with it, in words.
     """
@@ -70,6 +71,7 @@ class Program:
     constants: dict[int, Any] = dataclasses.field(default_factory=dict)
     depth: dict[int, int] = dataclasses.field(default_factory=dict)
     views: dict[int, View] = dataclasses.field(default_factory=dict)
+    joined: dict[int, tuple[int, tuple[View, ...]]] = dataclasses.field(default_factory=dict)
     made_of: dict[int, dict[int, str]] = dataclasses.field(default_factory=dict)
     uses: dict[int, list[str]] = dataclasses.field(default_factory=dict)
 

@@ -15,12 +15,16 @@ from jax import lax
 
 from jaxprune.oneshot import _products, _views
 from jaxprune.oneshot._equations import FIXED, Program, Site, run_all
+from jaxprune.oneshot._views import View
 
 CALLS = frozenset(
     {"checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
     | {"custom_vjp_call_jaxpr", "jit", "pjit", "remat", "remat2"}
 )
 """Operations that do what the program among their parameters does."""
+
+
+PRODUCTS = frozenset({"conv_general_dilated", "dot_general"})
 
 
 def flatten(program: Program, jaxpr, inputs: Sequence[int]) -> list[int]:
@@ -65,10 +69,8 @@ def _equation(program: Program, eqn, read) -> list[int]:
     inputs = [read(a) for i, a in enumerate(eqn.invars) if i not in literals]
     run = functools.partial(_bind, eqn, literals)
     key = (eqn.primitive, _hashable(eqn.params), str(eqn.ctx), _known(literals))
-    weights = [program.views.get(i) for i in inputs]
-    deeper = 0
-    if len(inputs) == len(eqn.invars) == 2 and any(weights):
-        deeper = _product(program, eqn, inputs, weights)
+    two = len(inputs) == len(eqn.invars) == 2
+    deeper = _product(program, eqn, inputs) if two and name in PRODUCTS else 0
     outputs = program.add(run, key, inputs, len(eqn.outvars), deeper)
     if not deeper:
         _follow(program, eqn, inputs, outputs)
@@ -104,26 +106,42 @@ def _hashable(params) -> Hashable:
     return tuple(pairs)
 
 
-def _product(program, eqn, inputs, weights) -> int:
-    """Notes a product of a watched leaf with data; returns how much deeper its result is."""
-    name = eqn.primitive.name
-    watched = [v is not None and v.leaf in program.orders for v in weights]
-    if name not in ("dot_general", "conv_general_dilated") or sum(watched) != 1:
+def _watched(program, number) -> list[View]:
+    """Weights of watched leaves that a value is, or holds side by side."""
+    views = program.views.get(number)
+    parts = program.joined.get(number, (0, ()))[1] if views is None else [views]
+    return [view for view in parts if view.leaf in program.orders]
+
+
+def _product(program, eqn, inputs) -> int:
+    """Notes a product of watched leaves with data; returns how much deeper its result is."""
+    name, weights = eqn.primitive.name, [_watched(program, i) for i in inputs]
+    if bool(weights[0]) == bool(weights[1]):
         return 0
-    side = watched.index(True)
-    view, data = weights[side], inputs[1 - side]
-    order, shapes = program.orders[view.leaf], [a.aval.shape for a in eqn.invars]
-    if name == "dot_general":
-        found = _products.dot(eqn.params, view, side, len(shapes[1 - side]), order)
-    elif side == 1:
-        found = _products.convolution(eqn.params, view, shapes, order)
-    else:
-        found = None
-    if found is None:
-        program.note(view.leaf, f"used by {name} in a way that is not read")
+    side = 0 if weights[0] else 1
+    data = inputs[1 - side]
+    axis = program.joined.get(inputs[side], (None,))[0]  # along which they lie side by side
+    found = [_site(eqn, view, side, axis, program.orders[view.leaf]) for view in weights[side]]
+    if None in found:
+        for view in weights[side]:
+            program.note(view.leaf, f"used by {name} in a way that is not read")
         return 0
-    program.sites.append(Site(view.leaf, *found[:1], data, found[1], max(program.depth[data], 0)))
+    depth = max(program.depth[data], 0)
+    for view, site in zip(weights[side], found, strict=True):
+        program.sites.append(Site(view.leaf, site[0], data, site[1], depth))
     return 1
+
+
+def _site(eqn, view, side, axis, order):
+    """(matrix, rows) of a product, or None where it is not read."""
+    shapes = [a.aval.shape for a in eqn.invars]
+    if eqn.primitive.name == "dot_general":
+        if any(axis in axes[side] for axes in eqn.params["dimension_numbers"]):
+            return None  # weights side by side along inputs
+        return _products.dot(eqn.params, view, side, len(shapes[1 - side]), order)
+    if side == 0 or axis is not None:
+        return None
+    return _products.convolution(eqn.params, view, shapes, order)
 
 
 def _follow(program, eqn, inputs, outputs):
@@ -138,6 +156,10 @@ def _follow(program, eqn, inputs, outputs):
         if len(found) == len(outputs) and None not in found:
             program.views |= dict(zip(outputs, found, strict=True))
             return
+    if name == "concatenate" and len(views) == len(eqn.invars):
+        program.joined[outputs[0]] = eqn.params["dimension"], tuple(views)
+    if name == "convert_element_type" and inputs and inputs[0] in program.joined:
+        program.joined[outputs[0]] = program.joined[inputs[0]]
     leaves = {v.leaf: name for v in views}
     for i in inputs:
         leaves |= program.made_of.get(i, {})
@@ -243,6 +265,8 @@ def _tapped(program: Program, loop: _Loop, inputs, key) -> bool:
             watched.views[arguments[i]] = program.views[number]
         elif fixed and number in program.made_of:
             watched.made_of[arguments[i]] = program.made_of[number]
+            if number in program.joined:
+                watched.joined[arguments[i]] = program.joined[number]
     outputs = flatten(watched, loop.body, arguments)
     for leaf, uses in watched.uses.items():
         for use in uses:

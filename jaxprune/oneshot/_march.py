@@ -14,7 +14,7 @@ from jaxprune import _program
 from jaxprune.oneshot import _views
 from jaxprune.oneshot._equations import FIXED, Program, Site
 from jaxprune.oneshot._flatten import flatten
-from jaxprune.oneshot._products import Order
+from jaxprune.oneshot._products import Order, Rows
 
 
 class Piece(NamedTuple):
@@ -40,12 +40,14 @@ class Course(NamedTuple):
       pieces: one for each depth, from 0 on.
       leaf: number of a value -> number of the leaf.
       places: number of a value -> its place among the leaves of the batch.
+      sources: what is read, in the first kind of batch, and how -> the same in this kind.
     """
 
     program: Program
     pieces: list[Piece]
     leaf: dict[int, int]
     places: dict[int, int]
+    sources: dict[tuple[int, Rows], tuple[int, Rows]]
 
 
 class March:
@@ -76,11 +78,14 @@ class March:
         self.uses: dict[int, list[str]] = first.uses
         self.depths = len(self._of_batch[0].pieces)
         for number, course in enumerate(self._of_batch):
-            if course.program.sites != first.sites:
+            own = course.program.sites
+            if [_place(site) for site in own] != [_place(site) for site in first.sites]:
                 raise ValueError(
                     f"apply does not use params with batch {number} as it does with batch 0: their "
                     "shapes lead to different programs. Pass batches of one shape."
                 )
+            for a, b in zip(first.sites, own, strict=True):
+                course.sources[a.value, a.rows] = b.value, b.rows
 
     def __len__(self):
         """How many batches."""
@@ -114,6 +119,11 @@ class March:
         )
         return dict(zip(piece.outputs, made, strict=True))
 
+    def look(self, number: int, known: dict[int, Any], value: int, rows: Rows):
+        """(operand, rows) of a site's value in a batch, of whichever kind."""
+        value, rows = self._of_batch[number].sources[value, rows]
+        return known[value], rows
+
     def _course(self, apply, params, batch, orders) -> Course:
         traced = _program.trace(apply, params, (batch,))
         program = Program(orders)
@@ -128,7 +138,7 @@ class March:
             else:
                 places[value] = place - len(traced.leaves)
         flatten(program, traced.jaxpr, arguments)
-        return Course(program, self._pieces(program, set(leaf)), leaf, places)
+        return Course(program, self._pieces(program, set(leaf)), leaf, places, {})
 
     def _pieces(self, program: Program, leaves) -> list[Piece]:
         makers = {i: n for n, e in enumerate(program.equations) for i in e.outputs}
@@ -197,6 +207,11 @@ class March:
             self._compiled[tuple(key)] = jax.jit(run)
         run = self._compiled[tuple(key)]
         return Piece(run, tuple(used), tuple(of_leaves), tuple(outside), outputs)
+
+
+def _place(site: Site):
+    """Where a site is, also in a program for other shapes of batches."""
+    return site.leaf, site.matrix, site.depth
 
 
 def listed(batches) -> list[Any]:

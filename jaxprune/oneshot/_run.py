@@ -127,12 +127,16 @@ class Run:
         for number, known in enumerate(live):
             for source in inputs:
                 if source.depth == depth:
-                    other = dense[number][source.value] if twins else None
-                    sums, finite = _statistics.add(sums, known[source.value], other, source.rows)
+                    x, rows = self.march.look(number, known, source.value, source.rows)
+                    other = self._dense(dense, number, source) if twins else None
+                    sums, finite = _statistics.add(sums, x, other, rows)
                     if not finite:
                         name = next(x.name for x in self.layers if x.sources == inputs)
                         raise ValueError(_statistics.not_finite(name, number))
         return sums
+
+    def _dense(self, dense, number, source):
+        return self.march.look(number, dense[number], source.value, source.rows)[0]
 
     def _prune(self, layer: Layer, sums: Statistics, live, dense) -> LayerReport:
         """Writes the weights and the mask of a layer, and reports."""
@@ -141,13 +145,13 @@ class Run:
         stored, stored_mask = (
             _views.strided(x, layer.matrix) for x in (self.weights[i], self.masks[i])
         )
-        before = jnp.asarray(np.array(stored).reshape(shape))
-        keep = jnp.asarray(_cuts.shares(layer, self.cuts[layer], self.kept[i]))
-        sums = jax.device_put(sums, jax.devices()[0])
-        found = solve(layer.name, self.method, self.cuts[layer], before, sums, keep)
+        before = np.array(stored).reshape(shape)
+        keep = _cuts.shares(layer, self.cuts[layer], self.kept[i])
+        sums = jax.tree.map(np.asarray, sums)
+        with jax.set_mesh(_one_device()):  # whatever mesh the caller has
+            found = solve(layer.name, self.method, self.cuts[layer], before, sums, keep)
         after, mask, worst, note = found
-        after = jnp.where(mask, after.astype(before.dtype), jnp.zeros((), before.dtype))
-        after, mask = np.asarray(after), np.asarray(mask)
+        after = np.where(mask, after.astype(before.dtype), np.zeros((), before.dtype))
         stored[...] = after.reshape(stored.shape)
         stored_mask[...] = mask.reshape(stored.shape)
         seconds = time.perf_counter() - began
@@ -171,12 +175,17 @@ class Run:
         for number, known in enumerate(live):
             for source in layer.sources:
                 if source.depth == layer.depth:
-                    other = None if dense is None else dense[number][source.value]
-                    sums = _statistics.add_errors(
-                        sums, known[source.value], other, before, mask, after, source.rows
-                    )
+                    x, rows = self.march.look(number, known, source.value, source.rows)
+                    other = None if dense is None else self._dense(dense, number, source)
+                    sums = _statistics.add_errors(sums, x, other, before, mask, after, rows)
         output, *off = (float(x) for x in sums)
         return [x / output if output else 0.0 for x in off]
+
+
+def _one_device():
+    """A mesh of the first device alone."""
+    auto = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((1,), ("solve",), axis_types=auto, devices=jax.local_devices()[:1])
 
 
 def _put(array: np.ndarray, like):
@@ -204,7 +213,12 @@ def solve(name: str, method: Method, cut, W, sums: Statistics, keep):
     for damp in (method.damp, *more):
         found, mask, conditions = _solved(method, cut, W, sums, jnp.float32(damp), keep)
         if bool(jnp.all(jnp.isfinite(jnp.where(mask, found, 0)))):
-            return found, mask, float(conditions), note and f"{note}; solved with {damp:g}"
+            return (
+                np.asarray(found),
+                np.asarray(mask),
+                float(conditions),
+                note and f"{note}; solved with {damp:g}",
+            )
         note = f"damping {method.damp:g} was too little"
     raise ValueError(
         f"{name} could not be solved, with damping up to {more[-1]:g}: are its weights finite?"

@@ -6,7 +6,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxprune._sharding import with_auto_axes
 from jaxprune.oneshot._products import Rows, read_rows
 
 Need = Literal["squares", "gram"]
@@ -48,17 +50,29 @@ def add(sums: Statistics, x, dense, rows: Rows) -> tuple[Statistics, jax.Array]:
       dense: the same in the dense network, or None.
       rows: how operands are read.
     """
-    x = read_rows(x, rows).astype(jnp.float32)
-    finite = jnp.all(jnp.isfinite(x))
-    squares = sums.squares + jnp.sum(x * x, 1)
-    gram, cross = sums.gram, sums.cross
-    if gram is not None:
-        gram = gram + _products(x, x)
-    if cross is not None:
-        other = read_rows(dense, rows).astype(jnp.float32)
-        finite &= jnp.all(jnp.isfinite(other))
-        cross = cross + _products(x, other)
-    return Statistics(squares, gram, cross), finite
+    leaves, structure = jax.tree.flatten(sums)
+
+    def more(leaves, x, dense):
+        squares, gram, cross = jax.tree.unflatten(structure, leaves)
+        x = read_rows(x, rows).astype(jnp.float32)
+        finite = jnp.all(jnp.isfinite(x))
+        squares = squares + jnp.sum(x * x, 1)
+        if gram is not None:
+            gram = gram + _products(x, x)
+        if cross is not None:
+            other = read_rows(dense, rows).astype(jnp.float32)
+            finite &= jnp.all(jnp.isfinite(other))
+            cross = cross + _products(x, other)
+        return [*jax.tree.leaves((squares, gram, cross)), finite]
+
+    *leaves, finite = _everywhere(more, len(leaves) + 1, leaves, x, dense)
+    return jax.tree.unflatten(structure, leaves), finite
+
+
+def _everywhere(function, number: int, sums, x, *args):
+    """So many sums, on all devices; their axes are cut by the compiler."""
+    whole = lambda sharding: NamedSharding(sharding.mesh, PartitionSpec())  # noqa: E731
+    return with_auto_axes(function, sums, x, *args, like=[x] * number, fit=whole)
 
 
 def not_finite(name: str, number: int) -> str:
@@ -98,13 +112,17 @@ def add_errors(sums: Errors, x, dense, weights, mask, pruned, rows: Rows) -> Err
       x, dense, rows: as in `add`; dense is None where it is x.
       weights, mask, pruned: [batch, inputs, outputs]: as they were, what is kept, as they are.
     """
-    x = read_rows(x, rows).astype(jnp.float32)
-    other = x if dense is None else read_rows(dense, rows).astype(jnp.float32)
-    w, p = weights.astype(jnp.float32), pruned.astype(jnp.float32)
-    aim = _outputs(other, w)
-    off = (aim if dense is None else _outputs(x, w)), _outputs(x, jnp.where(mask, w, 0.0))
-    found = [jnp.sum(aim**2), *(jnp.sum((aim - y) ** 2) for y in (*off, _outputs(x, p)))]
-    return Errors(*(a + b for a, b in zip(sums, found, strict=True)))
+
+    def more(sums, x, dense, weights, mask, pruned):
+        x = read_rows(x, rows).astype(jnp.float32)
+        other = x if dense is None else read_rows(dense, rows).astype(jnp.float32)
+        w, p = weights.astype(jnp.float32), pruned.astype(jnp.float32)
+        aim = _outputs(other, w)
+        off = (aim if dense is None else _outputs(x, w)), _outputs(x, jnp.where(mask, w, 0.0))
+        found = [jnp.sum(aim**2), *(jnp.sum((aim - y) ** 2) for y in (*off, _outputs(x, p)))]
+        return [a + b for a, b in zip(sums, found, strict=True)]
+
+    return Errors(*_everywhere(more, 4, list(sums), x, dense, weights, mask, pruned))
 
 
 def _outputs(x, w):

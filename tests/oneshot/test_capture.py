@@ -307,6 +307,19 @@ def test_custom_derivatives_and_compiled_calls_are_seen_through():
     assert not missed
 
 
+def test_kernels_that_are_joined_before_the_product_are_each_found():
+    x = jax.random.normal(jax.random.key(1), (3, 5, 4))
+    apply, params = linen(nn.RNN(nn.OptimizedLSTMCell(6)), x)
+    found, missed = captured(apply, params, [x])
+    assert not missed
+    assert sorted(found) == [f"cell/{a}{b}/kernel" for a in "hi" for b in "fgio"]
+    for gate in "fgio":
+        assert_gram(found[f"cell/i{gate}/kernel"], gram(x)[None])
+    _, missed = run(lambda p, x: x @ jnp.concatenate([p["a"], p["b"]]), {"a": (4, 8), "b": (4, 8)})
+    assert list(missed) == ["a", "b"]
+    assert "used by dot_general in a way that is not read" in missed["a"]
+
+
 def test_needs_is_one_of_two():
     apply, params = MODELS["raw"][0]()
     with pytest.raises(ValueError, match="needs='all' must be"):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from capture_models import MODELS, Transformer, linen, tokens
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxprune
@@ -208,9 +208,7 @@ def test_blocks_live_or_die_together():
 def test_rules_and_allocations():
     apply, params, x = made("raw")
     rules = [jaxprune.Rule("down/0", sparsity=0.25)]
-    _, masks, report = oneshot.prune_model(
-        apply, params, [x], sparsity=0.75, method=QUICK, rules=rules
-    )
+    _, _, report = oneshot.prune_model(apply, params, [x], sparsity=0.75, method=QUICK, rules=rules)
     assert [layer.kept for layer in report.layers] == [24, 60]
     share = {"up/w": 0.0, "down/0": 0.1}
     owl = jaxprune.allocate.owl(share)
@@ -362,16 +360,22 @@ def test_dtypes_stay(dtype):
     assert report.layers[0].error < report.layers[0].masked
 
 
-def test_placement_stays_and_a_cut_batch_gives_the_same():
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_placement_stays_and_a_cut_batch_gives_the_same(kind):
     apply, params, x = problem()
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
     cut = NamedSharding(mesh, P("data"))
     here = oneshot.prune_model(apply, params, [x], sparsity=0.5, method=QUICK)
-    spread = jax.device_put(params, cut)
-    pruned, masks, report = oneshot.prune_model(
-        apply, spread, [jax.device_put(x, cut)], sparsity=0.5, method=QUICK
-    )
-    assert pruned["a"].sharding == masks["a"].sharding == cut
+    lies = cut if kind == AxisType.Auto else NamedSharding(mesh, P())
+    with jax.set_mesh(mesh):
+        pruned, masks, report = oneshot.prune_model(
+            apply,
+            jax.device_put(params, lies),
+            [jax.device_put(x, cut)],
+            sparsity=0.5,
+            method=QUICK,
+        )
+    assert pruned["a"].sharding == masks["a"].sharding == lies
     for name in "ab":
         assert np.mean(np.asarray(here[1][name]) != np.asarray(masks[name])) < 0.02
     np.testing.assert_allclose(report.layers[1].error, here[2].layers[1].error, rtol=0.05)
