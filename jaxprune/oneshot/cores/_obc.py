@@ -75,7 +75,7 @@ def obc(W: jax.Array, H: jax.Array, keep, cut: Cut) -> tuple[jax.Array, jax.Arra
     growth, turn = lax.map(run, W.T, batch_size=side)
     if cut.nm is None:
         # From the last removal to the first, so that of equal ones the later stay.
-        ranks = lax.cummax(growth, axis=1)[:, ::-1].T
+        ranks = lax.cummax(growth[:, :inputs], axis=1)[:, ::-1].T
         kept = top_k_mask(ranks, keep).sum(0, dtype=jnp.int32)
         mask = (turn >= inputs - kept[:, None]).T
     else:
@@ -84,7 +84,7 @@ def obc(W: jax.Array, H: jax.Array, keep, cut: Cut) -> tuple[jax.Array, jax.Arra
 
 
 def _remove_all(w, C, n, m, removals):
-    """Of one output: what each removal costs, [removals], and the turn of each weight, [inputs].
+    """Of one output: what each removal costs, padded, and the turn of each weight, [inputs].
 
     Weights that are never removed have the turn after the last.
     """
@@ -116,7 +116,7 @@ def _remove_all(w, C, n, m, removals):
         jnp.diagonal(C),
         jnp.full((inputs,), removals, jnp.int32),
         jnp.zeros((parts * _PART, inputs), w.dtype),
-        jnp.zeros((removals,), w.dtype),
+        jnp.zeros((parts * _PART,), w.dtype),
     )
     _, _, turn, _, growth = lax.fori_loop(0, removals, one, start)
     return growth, turn
