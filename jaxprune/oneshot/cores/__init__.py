@@ -11,6 +11,7 @@ a convolution). They compute in float32 with full-precision products, in float64
 and nothing recompiles when `keep` changes.
 """
 
+from jaxprune.oneshot.cores._alps import alps as alps
 from jaxprune.oneshot.cores._cut import Cut as Cut
 from jaxprune.oneshot.cores._cut import choose as choose
 from jaxprune.oneshot.cores._cut import choose_per_output as choose_per_output
@@ -19,16 +20,19 @@ from jaxprune.oneshot.cores._cut import wanda as wanda
 from jaxprune.oneshot.cores._gram import damped as damped
 from jaxprune.oneshot.cores._gram import loss as loss
 from jaxprune.oneshot.cores._gram import target as target
+from jaxprune.oneshot.cores._obc import obc as obc
 from jaxprune.oneshot.cores._refit import refit as refit
 from jaxprune.oneshot.cores._sparsegpt import sparsegpt as sparsegpt
 
 __all__ = [
     "Cut",
+    "alps",
     "choose",
     "choose_per_output",
     "damped",
     "loss",
     "magnitude",
+    "obc",
     "refit",
     "sparsegpt",
     "target",

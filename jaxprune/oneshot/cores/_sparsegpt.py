@@ -1,7 +1,6 @@
 """SparseGPT without an inverse: one pass over the inputs of a layer."""
 
 import functools
-import itertools
 import math
 
 import jax
@@ -11,7 +10,7 @@ from jax import lax
 from jaxprune.oneshot.cores._cut import Cut, choose
 from jaxprune.oneshot.cores._gram import checked, dot
 
-_SUPER = 4  # blocks that share the one large product with all inputs before them
+_SPAN = 512  # inputs that share the large products with those before them; or one block
 _CHUNK = 16  # inputs of a block that are gone through one by one between two products
 
 
@@ -74,82 +73,112 @@ def sparsegpt(
     dead = jnp.zeros(inputs, bool) if dead is None else jnp.asarray(dead, bool)
     if dead.shape != (inputs,):
         raise ValueError(f"dead has shape {dead.shape} for {inputs} inputs; give a bool for each.")
-    L = lax.linalg.cholesky(H[::-1, ::-1], symmetrize_input=False)
-    R = functools.partial(_flipped, L)
     block = min(max(block // cut.height, 1) * cut.height, inputs)
+    length = min(-(-_SPAN // block), -(-inputs // block)) * block
     keep = jnp.clip(jnp.asarray(keep), 0, cut.num_units(W.shape))
+    L = lax.linalg.cholesky(H[::-1, ::-1], symmetrize_input=False)
 
-    change, masks = jnp.zeros_like(W), []
-    for start, stop, size in _supers(inputs, block):
-        rows = slice(start, stop)
-        begin = jnp.arange(start, stop, size, dtype=jnp.uint32) // cut.rows
-        before = lambda unit: _share(keep, unit, along)  # noqa: E731
-        shares = before(begin + size // cut.rows) - before(begin)
-        pull = dot(R(slice(0, start), rows).T, change[:start])
-        mine, mask = _super(W[rows], R(rows, rows), pull, dead[rows], shares, size, cut)
-        change = lax.dynamic_update_slice_in_dim(change, mine, start, 0)
-        masks.append(mask)
-    mask = jnp.concatenate(masks)
+    def span(start, size, state):
+        change, mask = state
+        first = start + jnp.arange(0, length, block)
+        cuts = jnp.minimum(jnp.stack([first, first + block]) // cut.rows, along)
+        shares = jnp.diff(_share(keep, cuts, along), axis=0)[0]
+        rows = functools.partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=size)
+        pull = _pull(L, change, start, size, length)
+        R = _part(L, start, size, start, size)
+        found = _span(rows(W), R, pull, rows(dead), shares, block, cut)
+        put = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+        return put(change, found[0]), put(mask, found[1])
+
+    whole, rest = divmod(inputs, length)
+    state = jnp.zeros_like(W), jnp.zeros(W.shape, bool)
+    if whole:
+        state = lax.fori_loop(0, whole, lambda i, x: span(i * length, length, x), state)
+    change, mask = span(whole * length, rest, state) if rest else state
     return jnp.where(mask, W + change, 0).astype(dtype), mask
 
 
-def _flipped(L, rows, columns):
-    """R[rows, columns], of which the factor L has the inputs in reverse order."""
+def _part(L, j, js, i, i_s):
+    """R[j : j + js, i : i + i_s], of which the factor L has the inputs in reverse order."""
     n = len(L)
-    return L[n - rows.stop : n - rows.start, n - columns.stop : n - columns.start][::-1, ::-1]
+    return lax.dynamic_slice(L, (n - j - js, n - i - i_s), (js, i_s))[::-1, ::-1]
 
 
-def _supers(inputs, block):
-    """(start, stop, size of its blocks) of several blocks at a time, and of the rest."""
-    whole = inputs // block * block
-    cuts = [*range(0, whole, _SUPER * block), whole]
-    yield from ((a, b, block) for a, b in itertools.pairwise(cuts))
-    if whole < inputs:
-        yield whole, inputs, inputs - whole
+def _pull(L, change, start, size, length):
+    """What the changes before say about a span of inputs i: sum_j R_ji (ŵ_j - W_j)."""
+
+    def add(k, pull):
+        before = lax.dynamic_slice_in_dim(change, k * length, length, 0)
+        return pull + dot(_part(L, k * length, length, start, size).T, before)
+
+    zeros = jnp.zeros((size, change.shape[1]), change.dtype)
+    return zeros if length > len(L) else lax.fori_loop(0, start // length, add, zeros)
 
 
 def _share(keep, units, along):
     """floor(keep * units / along), in 32 bits."""
-    keep, along = keep.astype(jnp.uint32), jnp.uint32(along)
+    keep, units, along = (jnp.asarray(x).astype(jnp.uint32) for x in (keep, units, along))
     each, more = keep // along, keep % along
     return (each * units + more * units // along).astype(jnp.int32)
 
 
-def _super(W, R, pull, dead, shares, size, cut):
-    """(changes, mask) of several blocks of `size` inputs.
+def _span(W, R, pull, dead, shares, size, cut):
+    """(changes, mask) of blocks of `size` inputs, of which the last may be shorter.
 
     Args:
-      W, pull: [inputs, outputs]; pull is what the changes before say: sum_j R_ji (ŵ_j - W_j).
+      W, pull: [inputs, outputs].
       R: [inputs, inputs], among these inputs.
       dead: bool [inputs].
       shares: [blocks], how many units each keeps.
     """
-    number = len(W) // size
+    number, inputs = len(shares), len(W)
+    lacking = number * size - inputs
+    if lacking:  # inputs that depend on no others, and rank below all
+        W, pull = (jnp.pad(x, ((0, lacking), (0, 0))) for x in (W, pull))
+        R = jax.scipy.linalg.block_diag(R, jnp.eye(lacking, dtype=R.dtype))
+        dead = jnp.pad(dead, (0, lacking))
+    there = jnp.arange(len(W)) < inputs
     R_blocks = R.reshape(len(W), number, size).swapaxes(0, 1)
-    R_own = jax.vmap(lambda r, i: lax.dynamic_slice_in_dim(r, i * size, size, 0))(
+    U = jax.vmap(lambda r, i: _inverse(lax.dynamic_slice_in_dim(r, i * size, size, 0)))(
         R_blocks, jnp.arange(number)
     )
-    eye = jnp.broadcast_to(jnp.eye(size, dtype=W.dtype), R_own.shape)
-    U = lax.linalg.triangular_solve(R_own, eye, left_side=True)
+    squares = jnp.where(dead, 0, 1 / jnp.square(jnp.diagonal(U, axis1=1, axis2=2)).reshape(-1))
+    squares = jnp.where(there, squares, jnp.nan)[:, None]
 
     def one(change, x):
-        i, W, R, U, pull, dead, share = x
+        i, W, R, U, pull, squares, share = x
         current = W - dot(U.T, pull + dot(R.T, change))
-        final, mask = _block(current, U, dead, share, cut)
+        final, mask = _block(current, U, squares, share, cut)
         return lax.dynamic_update_slice_in_dim(change, final - W, i * size, 0), mask
 
     apart = lambda x: x.reshape(number, size, *x.shape[1:])  # noqa: E731
-    xs = (jnp.arange(number), apart(W), R_blocks, U, apart(pull), apart(dead), shares)
+    xs = (jnp.arange(number), apart(W), R_blocks, U, apart(pull), apart(squares), shares)
     change, mask = lax.scan(one, jnp.zeros_like(W), xs)
-    return change, mask.reshape(W.shape)
+    return change[:inputs], mask.reshape(W.shape)[:inputs]
 
 
-def _block(W, U, dead, share, cut):
+def _inverse(R):
+    """Of an upper triangular matrix, column by column.
+
+    A library's solve would do, but of several matrices on CPUs some versions of XLA wait for it for
+    ever.
+    """
+
+    def one(i, U):
+        r = lax.dynamic_slice_in_dim(R, i, 1, 1)
+        own = lax.dynamic_slice_in_dim(r, i, 1, 0)
+        here = (jnp.arange(len(R)) == i)[:, None]
+        column = jnp.where(here, 1, -dot(U, r)) / own
+        return lax.dynamic_update_slice_in_dim(U, column, i, 1)
+
+    return lax.fori_loop(0, len(R), one, jnp.zeros_like(R))
+
+
+def _block(W, U, squares, share, cut):
     """(pruned, mask) of one block: the paper's inner loop, a chunk of inputs at a time."""
     size = len(W)
     chunk = math.gcd(size, _CHUNK) if cut.nm is None else cut.height
     apart = lambda x: x.reshape(-1, chunk, *x.shape[1:])  # noqa: E731
-    squares = jnp.where(dead, 0, 1 / jnp.square(jnp.diagonal(U)))[:, None]
     mask = None if cut.nm else choose(jnp.square(W) * squares, share, cut)
 
     def one(errors, x):
