@@ -16,6 +16,7 @@ nearest to a pruned one is of the same sentence. Figures go to results.json in -
 
 import argparse
 import ast
+import functools
 import json
 import pathlib
 import re
@@ -37,7 +38,8 @@ from jaxprune import oneshot
 
 CONTEXT = 64  # tokens
 BATCH = 32
-PAD, MASK, VOCABULARY = 0, 257, 258  # of the encoder that is trained here; bytes are 1 to 256
+TEMPERATURE = 0.05
+PAD, VOCABULARY = 0, 257  # of the encoder that is trained here; bytes are 1 to 256
 UNUSED = re.compile(r"pooler\..*|cls\..*|embeddings\.position_ids")  # an embedding needs none
 METHODS = {
     "magnitude": oneshot.magnitude(),
@@ -61,6 +63,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens, mask=None):
+        linear = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
         norm = lambda name: nn.LayerNorm(epsilon=1e-12, name=f"{name}.LayerNorm")  # noqa: E731
         embed = lambda n, name: nn.Embed(n, self.hidden, name=f"embeddings.{name}")  # noqa: E731
         x = embed(self.vocabulary, "word_embeddings")(tokens)
@@ -72,16 +75,16 @@ class Encoder(nn.Module):
             layer = f"encoder.layer.{i}"
             attention = f"{layer}.attention"
             q, k, v = (
-                nn.Dense(self.hidden, name=f"{attention}.self.{name}")(x).reshape(
+                linear(self.hidden, name=f"{attention}.self.{name}")(x).reshape(
                     *x.shape[:-1], self.heads, -1
                 )
                 for name in ("query", "key", "value")
             )
             y = nn.dot_product_attention(q, k, v, mask=mask).reshape(x.shape)
-            y = nn.Dense(self.hidden, name=f"{attention}.output.dense")(y)
+            y = linear(self.hidden, name=f"{attention}.output.dense")(y)
             x = norm(f"{attention}.output")(x + y)
-            y = nn.Dense(self.inner, name=f"{layer}.intermediate.dense")(x)
-            y = nn.Dense(self.hidden, name=f"{layer}.output.dense")(nn.gelu(y, approximate=False))
+            y = linear(self.inner, name=f"{layer}.intermediate.dense")(x)
+            y = linear(self.hidden, name=f"{layer}.output.dense")(nn.gelu(y, approximate=False))
             x = norm(f"{layer}.output")(x + y)
         return x
 
@@ -198,44 +201,39 @@ def padded(sentences, tokenize, context):
     return tokens, np.arange(context) < lengths[:, None]
 
 
+def embed(model, params, tokens, mask):
+    """Means over tokens, of unit length, [sentences, width]."""
+    mean = jnp.mean(model.apply({"params": params}, tokens, mask), 1, where=mask[..., None])
+    return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
+
+
 def train(windows, width, layers, steps):
-    """Params of an encoder that has learned to fill in masked bytes."""
+    """Params of an encoder that tells windows apart by any half of their bytes."""
     model, key = Encoder(VOCABULARY, CONTEXT, 1, width, 4 * width, layers, width // 32), 0
     params = model.init(jax.random.key(key), windows[:1])["params"]
-    rate = optax.warmup_cosine_decay_schedule(0, 1e-3, steps // 10, steps)
+    rate = optax.warmup_cosine_decay_schedule(0, 5e-4, steps // 10, steps)
     tx = optax.adamw(rate, b2=0.98, weight_decay=0.01)
 
-    def loss_fn(params, tokens, hidden):
-        x = model.apply({"params": params}, jnp.where(hidden, MASK, tokens))
-        logits = x @ params["embeddings.word_embeddings"]["embedding"].T
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
-        return jnp.sum(losses, where=hidden) / jnp.sum(hidden)
+    def loss_fn(params, tokens, seen):
+        one, other = (embed(model, params, tokens, mask) for mask in seen)
+        logits = one @ other.T / TEMPERATURE
+        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.arange(BATCH)).mean()
 
     @jax.jit
-    def step(params, opt_state, tokens, hidden):
-        loss, grads = jax.value_and_grad(loss_fn)(params, tokens, hidden)
+    def step(params, opt_state, tokens, seen):
+        loss, grads = jax.value_and_grad(loss_fn)(params, tokens, seen)
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, loss
 
     opt_state, rng = tx.init(params), np.random.default_rng(0)
     for i in (bar := tqdm(range(steps), desc="training", unit="step")):
         tokens = windows[rng.integers(0, len(windows), BATCH)]
-        params, opt_state, loss = step(params, opt_state, tokens, rng.random(tokens.shape) < 0.15)
+        params, opt_state, loss = step(
+            params, opt_state, tokens, rng.random((2, *tokens.shape)) < 0.5
+        )
         if i % 20 == 0 or i == steps - 1:
-            bar.set_postfix_str(f"loss of masked bytes {loss:.2f}")
+            bar.set_postfix_str(f"loss {loss:.2f}")
     return params
-
-
-def make_embed(model, tokens, mask):
-    """A function from params to embeddings of unit length, [sentences, width]."""
-
-    @jax.jit
-    def embed(params):
-        x = model.apply({"params": params}, tokens, mask)
-        mean = jnp.sum(x, 1, where=mask[..., None]) / jnp.sum(mask, 1, keepdims=True)
-        return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
-
-    return embed
 
 
 def table(runs, title):
@@ -265,7 +263,7 @@ def main():
     parser.add_argument("--windows", type=int, default=64, help=f"calibration, of {CONTEXT} tokens")
     parser.add_argument("--sentences", type=int, default=512, help="held out, to compare")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--steps", type=int, default=400, help="of training")
+    parser.add_argument("--steps", type=int, default=300, help="of training")
     parser.add_argument("--width", type=int, default=128, help="of the encoder that is trained")
     parser.add_argument("--layers", type=int, default=4, help="of the encoder that is trained")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/oneshot_encoder"))
@@ -284,8 +282,8 @@ def main():
     chosen = windows[np.linspace(0, len(windows) - 1, args.windows, dtype=int)]
     batches = np.array_split(chosen, -(-args.windows // BATCH))
     tokens, mask = padded(held_out[: args.sentences], tokenize, context)
-    embed = make_embed(model, tokens, mask)
-    dense = embed(params)
+    evaluate = jax.jit(lambda params: embed(model, params, tokens, mask))
+    dense = evaluate(params)
 
     apply = lambda params, batch: model.apply({"params": params}, batch)  # noqa: E731
     runs = {}
@@ -295,7 +293,7 @@ def main():
         pruned, _, report = oneshot.prune_model(
             apply, params, batches, sparsity=args.sparsity, method=METHODS[name]
         )
-        cosines = np.asarray(embed(pruned) @ dense.T)  # of each pruned one with all dense ones
+        cosines = np.asarray(evaluate(pruned) @ dense.T)  # of each pruned one with all dense ones
         runs[name] = {
             "cosine": float(cosines.diagonal().mean()),
             "retrieved": float(np.mean(cosines.argmax(1) == np.arange(len(cosines)))),

@@ -171,7 +171,7 @@ def test_a_loaded_encoder_computes_what_numpy_does(example, tmp_path, rename):
     found = model.apply({"params": params}, long, mask)[:, :LENGTH]  # what is masked has no part
     np.testing.assert_allclose(found, np.stack([expected] * 2), rtol=1e-4, atol=1e-4)
     embedding = expected.mean(0) / np.linalg.norm(expected.mean(0))
-    found = example["make_embed"](model, long, mask)(params)
+    found = example["embed"](model, params, long, mask)
     np.testing.assert_allclose(found, np.stack([embedding] * 2), rtol=1e-4, atol=1e-4)
 
 
@@ -215,7 +215,7 @@ def test_sentences_of_both_parts_are_others_and_windows_have_no_padding(example)
     starts = [sentence[:64].lower() for sentence in train + held_out]
     assert len(starts) == len(set(starts))
     assert len(train) > len(held_out) > 100
-    tokenize = example["make_tokenizer"](None, False, 258)
+    tokenize = example["make_tokenizer"](None, False, 257)
     assert tokenize("ab") == [98, 99]
     windows = example["windows_of"](["abc", "de", "f"], tokenize, 2)
     assert windows.tolist() == [[98, 99], [100, 101], [102, 103]]
