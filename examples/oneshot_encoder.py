@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         norm = lambda name: nn.LayerNorm(epsilon=1e-12, name=f"{name}.LayerNorm")  # noqa: E731
         embed = lambda n, name: nn.Embed(n, self.hidden, name=f"embeddings.{name}")  # noqa: E731
         x = embed(self.vocabulary, "word_embeddings")(tokens)
-        x += embed(self.positions, "position_embeddings")(jnp.arange(tokens.shape[-1]))
+        x += embed(self.positions, "position_embeddings")(jnp.arange(tokens.shape[-1]))[None]
         x += embed(self.types, "token_type_embeddings")(jnp.zeros_like(tokens))
         x = norm("embeddings")(x)
         mask = None if mask is None else mask[:, None, None]
@@ -208,9 +208,9 @@ def embed(model, params, tokens, mask):
 
 
 def train(windows, width, layers, steps):
-    """Params of an encoder that tells windows apart by any half of their bytes."""
-    model, key = Encoder(VOCABULARY, CONTEXT, 1, width, 4 * width, layers, width // 32), 0
-    params = model.init(jax.random.key(key), windows[:1])["params"]
+    """Params of an encoder that knows a window again by another half of its bytes."""
+    model = Encoder(VOCABULARY, CONTEXT, 1, width, 4 * width, layers, width // 32)
+    params = model.init(jax.random.key(0), windows[:1])["params"]
     rate = optax.warmup_cosine_decay_schedule(0, 5e-4, steps // 10, steps)
     tx = optax.adamw(rate, b2=0.98, weight_decay=0.01)
 
@@ -228,9 +228,8 @@ def train(windows, width, layers, steps):
     opt_state, rng = tx.init(params), np.random.default_rng(0)
     for i in (bar := tqdm(range(steps), desc="training", unit="step")):
         tokens = windows[rng.integers(0, len(windows), BATCH)]
-        params, opt_state, loss = step(
-            params, opt_state, tokens, rng.random((2, *tokens.shape)) < 0.5
-        )
+        seen = rng.random((2, *tokens.shape)) < 0.5
+        params, opt_state, loss = step(params, opt_state, tokens, seen)
         if i % 20 == 0 or i == steps - 1:
             bar.set_postfix_str(f"loss {loss:.2f}")
     return params
