@@ -29,7 +29,8 @@ class Layer(NamedTuple):
       name: path of the leaf, and which part of it where it has several.
       matrix: the weights.
       first: how many weights of the leaf come before these.
-      sources: all places where they meet data.
+      sources: all places where they meet data, in their order.
+      also: what else is done with the leaf, in words, or "".
     """
 
     target: Target
@@ -37,6 +38,7 @@ class Layer(NamedTuple):
     matrix: Matrix
     first: int
     sources: tuple[Source, ...]
+    also: str
 
     @property
     def depth(self) -> int:
@@ -74,10 +76,13 @@ def find_layers(setup: Setup, march: March) -> tuple[list[Layer], dict[str, str]
         if reason is not None:
             missed[target.path] = reason
             continue
+        uses = "; ".join(march.uses.get(target.index, []))
+        also = f"also {uses}, which is not seen" if uses else ""
         first = 0
         for i, matrix in enumerate(sorted(matrices, key=lambda m: m.offset)):
             name = target.path if len(matrices) == 1 else f"{target.path}[{i}]"
-            layers.append(Layer(target, name, matrix, first, tuple(matrices[matrix])))
+            sources = sorted(matrices[matrix], key=lambda source: source.depth)
+            layers.append(Layer(target, name, matrix, first, tuple(sources), also))
             first += math.prod(matrix.shape)
     layers.sort(key=lambda layer: layer.depth)
     return layers, missed
@@ -85,6 +90,8 @@ def find_layers(setup: Setup, march: March) -> tuple[list[Layer], dict[str, str]
 
 def _reason(target, matrices: Mapping[Matrix, list[Source]], uses: Sequence[str]) -> str | None:
     """Why a leaf cannot be pruned by its inputs; None: it can."""
+    if not target.size:
+        return "it is empty"
     if not matrices:
         return "; ".join(uses) if uses else "it does not take part in apply"
     size = sum(math.prod(matrix.shape) for matrix in matrices)

@@ -163,7 +163,8 @@ class March:
             ]
             outputs = tuple(dict.fromkeys(held))
             pieces.append(self._piece(program, makers, leaves, inputs, outputs, depth))
-            inputs = outputs
+            # What no data is in is made anew: leaves may have changed.
+            inputs = tuple(i for i in outputs if program.depth[i] != FIXED)
         return pieces
 
     def _piece(self, program, makers, leaves, inputs, outputs, depth) -> Piece:

@@ -72,8 +72,9 @@ def prune_model(
       - One row, or fewer than a layer has inputs: damping keeps what the rows do not determine
         near the trained weights. Twice the same batch counts twice, and changes nothing.
       - A leaf that is used several times is pruned once all its inputs were seen, for all of them;
-        what came before is then run again. Loops over time count as one layer. Stacked layers
-        (`nn.scan`) are pruned one after the other.
+        what came before is then run again. Uses other than products, such as the look-up of a tied
+        embedding, do not count, and the report names them. Loops over time count as one layer.
+        Stacked layers (`nn.scan`) are pruned one after the other.
       - Float32 is summed at the highest precision. Beside the model, memory holds what later layers
         need of each batch, twice with `asymmetric`, and X^T X of the inputs of one layer at a time,
         two of them with `asymmetric`.

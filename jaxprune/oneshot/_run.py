@@ -104,7 +104,7 @@ class Run:
                 continue
             for i in {layer.target.index for layer in done}:
                 self.now[i] = _put(self.weights[i].reshape(self.dense[i].shape), self.dense[i])
-            if any(source.depth < depth for layer in done for source in layer.sources):
+            if any(layer.also or layer.sources[0].depth < depth for layer in done):
                 live = self.march.start()  # what came before read these weights, too
                 for earlier in range(depth + 1):
                     live = self._advance(earlier, live, self.now)
@@ -166,7 +166,7 @@ class Run:
             error,
             worst,
             seconds,
-            note,
+            "; ".join(filter(None, (note, layer.also))),
         )
 
     def _errors(self, layer, live, dense, before, mask, after):

@@ -236,6 +236,30 @@ def test_a_leaf_that_is_used_twice_is_pruned_for_both():
     np.testing.assert_allclose(report.layers[-1].error, error, rtol=1e-3)
 
 
+def test_a_use_that_is_no_product_is_named_and_run_again():
+    def apply(p, x):
+        x = x * p["w"][0][None]
+        return (jnp.tanh(x @ p["w"]) * p["w"][1][None]) @ p["out"]
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {"w": jax.random.normal(keys[0], (8, 8)), "out": jax.random.normal(keys[1], (8, 4))}
+    x = jax.random.normal(keys[2], (40, 8))
+    pruned, _, report = oneshot.prune_model(apply, params, [x], sparsity=0.5, method=QUICK)
+    assert report.layers[0].note.startswith("also ")
+    assert "which is not seen" in str(report)
+    error = relative(apply(params, x), apply(pruned, x))
+    np.testing.assert_allclose(report.layers[-1].error, error, rtol=1e-3)
+
+
+def test_an_empty_leaf_is_named():
+    params = {"w": jnp.eye(8), "none": jnp.ones((8, 0))}
+    apply = lambda p, x: (x @ p["w"], x @ p["none"])  # noqa: E731
+    x = jax.random.normal(jax.random.key(0), (20, 8))
+    rules = [jaxprune.Rule("none", dense=False)]
+    report = oneshot.prune_model(apply, params, [x], sparsity=0.5, method=QUICK, rules=rules)[2]
+    assert report.missed == (("none", "it is empty"),)
+
+
 def test_missed_leaves_stay_dense_and_are_named():
     apply = lambda p, x: x @ p["good"] @ (2.0 * p["bad"])  # noqa: E731
     params = {"good": jnp.eye(8) + 0.1, "bad": jnp.ones((8, 8))}
