@@ -54,8 +54,8 @@ def alps(
       >>> W = jnp.array([[1.0], [1.0], [1.25]])
       >>> H = jnp.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]])
       >>> pruned, mask = cores.alps(W, H, 2, cores.Cut())
-      >>> pruned.round(3).tolist()  # of two inputs that say much the same, one is enough
-      [[0.0], [1.5], [1.25]]
+      >>> [f"{w:.3f}" for w in pruned[:, 0]]  # of two inputs that say much the same, one is enough
+      ['0.000', '1.500', '1.250']
 
     References:
       Meng et al., ALPS: improved optimization for highly sparse one-shot pruning for large

@@ -92,8 +92,8 @@ def target(W: jax.Array, G: jax.Array, C: jax.Array, damp: float = 0.01) -> jax.
       >>> X_d = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
       >>> X_p = X_d * jnp.array([[0.5, 1.0]])  # pruning before has halved the first input
       >>> W = jnp.array([[1.0], [1.0]])
-      >>> cores.target(W, X_p.T @ X_p, X_p.T @ X_d, damp=1e-6).round(3).tolist()
-      [[2.0], [1.0]]
+      >>> [f"{w:.3f}" for w in cores.target(W, X_p.T @ X_p, X_p.T @ X_d, damp=1e-6)[:, 0]]
+      ['2.000', '1.000']
 
     References:
       Frantar and Alistarh, SparseGPT, arXiv 2301.00774, whose later layers see what pruned ones

@@ -40,8 +40,9 @@ def refit(
       >>> from jaxprune.oneshot import cores
       >>> W = jnp.array([[1.0], [2.0]])
       >>> H = jnp.array([[1.0, 0.5], [0.5, 1.0]])
-      >>> cores.refit(W, H, jnp.array([[False], [True]])).tolist()
-      [[0.0], [2.5]]
+      >>> pruned = cores.refit(W, H, jnp.array([[False], [True]]))
+      >>> [f"{w:.3f}" for w in pruned[:, 0]]
+      ['0.000', '2.500']
 
     References:
       Hestenes and Stiefel, Methods of conjugate gradients for solving linear systems, 1952; Meng

@@ -58,8 +58,8 @@ def sparsegpt(
       >>> W = jnp.array([[1.0], [2.0]])
       >>> H = jnp.array([[1.0, 0.5], [0.5, 1.0]])
       >>> pruned, mask = cores.sparsegpt(W, H, 1, cores.Cut())
-      >>> pruned.round(4).tolist()  # 2 + 0.5 * 1
-      [[0.0], [2.5]]
+      >>> [f"{w:.3f}" for w in pruned[:, 0]]  # 2 + 0.5 * 1
+      ['0.000', '2.500']
 
     References:
       Frantar and Alistarh, SparseGPT: massive language models can be accurately pruned in one
