@@ -4,6 +4,8 @@
     python examples/oneshot_encoder.py --weights model.safetensors --vocab vocab.txt
     python examples/oneshot_encoder.py --weights model.safetensors --sparsity 0.7
 
+The small one learns to tell which two halves of a window's bytes belong together.
+
 --weights takes any encoder of BERT's kind: `encoder.layer.0.attention.self.query.weight` and so on,
 with or without `bert.` before it. --vocab needs `pip install tokenizers`; without it tokens are
 bytes.

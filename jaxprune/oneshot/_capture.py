@@ -30,6 +30,7 @@ class CapturedLayer:
       shape: (matrices, inputs, outputs).
       statistics: of its inputs.
       matrix: which weights of the leaf they are.
+      leaf_shape: of the leaf.
     """
 
     name: str
@@ -37,11 +38,22 @@ class CapturedLayer:
     shape: tuple[int, int, int]
     statistics: Statistics
     matrix: Matrix
+    leaf_shape: tuple[int, ...]
 
     def weights(self, params) -> jax.Array:
-        """The weights of this layer in a tree of the same shapes, [matrices, inputs, outputs]."""
+        """The weights of this layer in a tree of the same shapes, [matrices, inputs, outputs].
+
+        Raises:
+          ValueError: the tree has no such leaf, or one of another shape.
+        """
         paths, leaves, _ = flatten(params)
-        flat = np.asarray(leaves[paths.index(self.path)]).reshape(-1)
+        leaf = leaves[paths.index(self.path)] if self.path in paths else None
+        if getattr(leaf, "shape", None) != self.leaf_shape:
+            raise ValueError(
+                f"params have no leaf {self.path!r} of shape {self.leaf_shape}, as was captured; "
+                "hand over the params that were captured, or later ones of the same model."
+            )
+        flat = np.asarray(leaf).reshape(-1)
         return jnp.asarray(np.array(_views.strided(flat, self.matrix)).reshape(self.shape))
 
 
@@ -99,7 +111,7 @@ def capture(apply, params, batches, *, needs: Need = "squares", rules=(), progre
       >>> import jax.numpy as jnp
       >>> from jaxprune import oneshot
       >>> params = {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}
-      >>> apply = lambda params, x: x @ params["kernel"] + params["bias"]
+      >>> apply = lambda params, x: x @ params["kernel"] + params["bias"][None]
       >>> seen = oneshot.capture(apply, params, [jnp.array([[3.0, 0.0], [4.0, 1.0]])])
       >>> seen.layers[0].name, seen.layers[0].statistics.squares.tolist()
       ('kernel', [[25.0, 1.0]])
@@ -118,7 +130,7 @@ def capture(apply, params, batches, *, needs: Need = "squares", rules=(), progre
     sources = list(dict.fromkeys(source for layer in layers for source in layer.sources))
     numbers = range(len(march))
     for number in _table.tqdm("a progress bar")(numbers, unit="batch") if progress else numbers:
-        known = march.start()[number]
+        known = march.start(number)
         for depth in range(march.depths):
             known = march.advance(depth, number, known, leaves)
             for source in sources:
@@ -129,6 +141,8 @@ def capture(apply, params, batches, *, needs: Need = "squares", rules=(), progre
                         shape = math.prod(rows.batch_sizes), math.prod(rows.input_sizes)
                         before = _statistics.zeros(*shape, needs, False)
                     x, rows = march.look(number, known, source.value, source.rows)
+                    if not x.size:
+                        raise ValueError(_statistics.no_rows(_named(layers, source), number))
                     sums[source], finite = _statistics.add(before, x, None, rows)
                     if not finite:
                         raise ValueError(_statistics.not_finite(_named(layers, source), number))
@@ -136,8 +150,9 @@ def capture(apply, params, batches, *, needs: Need = "squares", rules=(), progre
     for layer in layers:
         each = [sums[source] for source in layer.sources]
         total = jax.tree.map(lambda *x: sum(x[1:], start=x[0]), *each)
+        target, matrix = layer.target, layer.matrix
         found.append(
-            CapturedLayer(layer.name, layer.target.path, layer.matrix.shape, total, layer.matrix)
+            CapturedLayer(layer.name, target.path, matrix.shape, total, matrix, target.shape)
         )
     return Captured(tuple(found), tuple(missed.items()))
 
@@ -162,7 +177,7 @@ def wanda_scores(params, captured: Captured):
       A tree as `params`: float32 arrays, None for leaves that were not captured.
 
     Raises:
-      ValueError: params have no such leaf.
+      ValueError: params have no such leaf, or one of another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -178,12 +193,10 @@ def wanda_scores(params, captured: Captured):
     paths, leaves, structure = flatten(params)
     found: dict[str, np.ndarray] = {}
     for layer in captured.layers:
-        if layer.path not in paths:
-            raise ValueError(f"params have no leaf {layer.path!r}, which was captured.")
-        leaf = leaves[paths.index(layer.path)]
-        scores = found.setdefault(layer.path, np.zeros(math.prod(leaf.shape), np.float32))
         norms = np.sqrt(np.asarray(layer.statistics.squares))[..., None]
         sizes = np.abs(np.asarray(layer.weights(params), np.float32))
+        size = math.prod(layer.leaf_shape)
+        scores = found.setdefault(layer.path, np.zeros(size, np.float32))
         part = _views.strided(scores, layer.matrix)
         part[...] = (sizes * norms).reshape(part.shape)
     shaped = [

@@ -57,7 +57,7 @@ def cut_of(layer: Layer) -> Cut:
     else:
         pairs = _lengths(pattern, ndim)
     for axis, length in pairs:
-        side = _side(target, axis, matrix)
+        side = _side(target, axis, length, matrix)
         if side is None or lengths[side] > 1 or target.shape[axis] % length:
             raise ValueError(_message(target, matrix, axis, length, side))
         lengths[side] = length
@@ -78,11 +78,13 @@ def _axes(target, factors):
     return sorted({_axis(target, stride) for _, stride in factors})
 
 
-def _side(target, axis, matrix) -> str | None:
-    """Whether all of an axis counts as inputs or as outputs of the product."""
+def _side(target, axis, length, matrix) -> str | None:
+    """Whether weights next to each other along an axis are so among the inputs, or the outputs."""
+    step = math.prod(target.shape[axis + 1 :])
     for side in ("inputs", "outputs"):
-        factors = getattr(matrix, side)
-        if factors and _axis(target, factors[-1][1]) == axis:
+        size, stride = (getattr(matrix, side) or [(1, 0)])[-1]
+        first = matrix.offset // step % target.shape[axis]
+        if stride == step and size % length == 0 == first % length:
             return side
     return None
 

@@ -9,6 +9,7 @@ from jaxprune.oneshot._products import Order, Rows
 from jaxprune.oneshot._views import Matrix, View
 
 FIXED = -1
+"""The depth of a value in which no data is; others count the watched products before them."""
 
 
 class Equation(NamedTuple):
@@ -18,7 +19,7 @@ class Equation(NamedTuple):
       run: arrays -> list of arrays.
       key: equal keys, equal operations.
       inputs, outputs: numbers of values.
-      depth: see above.
+      depth: of what it makes.
     """
 
     run: Callable[..., Sequence[Any]]

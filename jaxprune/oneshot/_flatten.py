@@ -9,7 +9,7 @@ import functools
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -120,21 +120,24 @@ def _product(program, eqn, inputs) -> int:
         return 0
     side = 0 if weights[0] else 1
     data = inputs[1 - side]
+    if program.depth[data] == FIXED:
+        return 0  # it makes other weights
     axis = program.joined.get(inputs[side], (None,))[0]  # along which they lie side by side
     found = [_site(eqn, view, side, axis, program.orders[view.leaf]) for view in weights[side]]
     if None in found:
         for view in weights[side]:
             program.note(view.leaf, f"used by {name} in a way that is not read")
         return 0
-    depth = max(program.depth[data], 0)
     for view, site in zip(weights[side], found, strict=True):
-        program.sites.append(Site(view.leaf, site[0], data, site[1], depth))
+        program.sites.append(Site(view.leaf, site[0], data, site[1], program.depth[data]))
     return 1
 
 
 def _site(eqn, view, side, axis, order):
     """(matrix, rows) of a product, or None where it is not read."""
     shapes = [a.aval.shape for a in eqn.invars]
+    if jnp.issubdtype(eqn.invars[1 - side].aval.dtype, np.complexfloating):
+        return None
     if eqn.primitive.name == "dot_general":
         if any(axis in axes[side] for axes in eqn.params["dimension_numbers"]):
             return None  # weights side by side along inputs
@@ -147,6 +150,12 @@ def _site(eqn, view, side, axis, order):
 def _follow(program, eqn, inputs, outputs):
     """Follows weights through an operation, or notes what it did with them."""
     name = eqn.primitive.name
+    if not outputs:
+        return  # a print
+    if name == "optimization_barrier" and len(inputs) == len(outputs):
+        for values in (program.views, program.joined, program.made_of):
+            values |= {b: values[a] for a, b in zip(inputs, outputs, strict=True) if a in values}
+        return
     views = [program.views[i] for i in inputs if i in program.views]
     if len(views) == 1 == len(eqn.invars):
         if name == "split":
@@ -176,7 +185,11 @@ def _follow(program, eqn, inputs, outputs):
 
 
 def _scan(program: Program, eqn, inputs) -> list[int]:
-    """A loop: unrolled over stacked layers; else one equation, and one more that sees inside."""
+    """A loop: unrolled over stacked layers; else one equation, and one more that sees inside.
+
+    How many constants it has, and how much it carries, is read off ranks: versions of jax differ in
+    where they say so.
+    """
     body = eqn.params["jaxpr"]
     inner = _opened(body)[0]
     ranks = [len(v.aval.shape) for v in inner.invars]
@@ -188,15 +201,23 @@ def _scan(program: Program, eqn, inputs) -> list[int]:
     loop = _Loop(eqn, body, whole - carried, whole)
     views = [program.views.get(i) for i in inputs]
     stacked = [v for v in views[whole:] if v is not None and v.leaf in program.orders]
-    if stacked and all(_views.at(v, 0) is not None for v in stacked):
+    length = eqn.params["length"]
+    if stacked and length and all(_views.at(v, 0) is not None for v in stacked):
         return _unrolled(program, loop, inputs)
     key = (eqn.primitive, _hashable(eqn.params))
     seen = _tapped(program, loop, inputs, key)
-    for view in views[loop.consts :]:
-        if view is not None:
-            program.note(view.leaf, "carried through a loop")
     run = functools.partial(_bind, eqn, {})
-    return program.add(run, key, inputs, len(eqn.outvars), 1 if seen else 0)
+    outputs = program.add(run, key, inputs, len(eqn.outvars), 1 if seen else 0)
+    # What the body was not seen to read as weights.
+    rest = inputs[loop.consts :] if seen else inputs
+    leaves = {program.views[i].leaf for i in rest if i in program.views}
+    leaves |= {leaf for i in rest for leaf in program.made_of.get(i, {})}
+    fixed = [i for i in outputs if program.depth[i] == FIXED]
+    program.made_of |= dict.fromkeys(fixed, dict.fromkeys(leaves, "scan"))
+    if len(fixed) < len(outputs):
+        for leaf in sorted(leaves):
+            program.note(leaf, "read by scan")
+    return outputs
 
 
 class _Loop(NamedTuple):
@@ -247,7 +268,7 @@ def _at(x, i):
 
 
 def _stack(*parts):
-    return [jax.numpy.stack(parts)]
+    return [jnp.stack(parts)]
 
 
 def _tapped(program: Program, loop: _Loop, inputs, key) -> bool:

@@ -66,9 +66,7 @@ def find_layers(setup: Setup, march: March) -> tuple[list[Layer], dict[str, str]
     found: dict[int, dict[Matrix, list[Source]]] = {}
     for site in march.sites:
         sources = found.setdefault(site.leaf, {}).setdefault(site.matrix, [])
-        source = Source(site.depth, site.value, site.rows)
-        if source not in sources:
-            sources.append(source)
+        sources.append(Source(site.depth, site.value, site.rows))
     layers, missed = [], {}
     for target in setup.targets:
         matrices = found.get(target.index, {})

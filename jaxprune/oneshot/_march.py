@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import _program
@@ -91,12 +92,10 @@ class March:
         """How many batches."""
         return len(self._batches)
 
-    def start(self) -> list[dict[int, Any]]:
-        """For each batch the values that are known before anything has run."""
-        return [
-            {value: batch[place] for value, place in course.places.items()}
-            for batch, course in zip(self._batches, self._of_batch, strict=True)
-        ]
+    def start(self, number: int) -> dict[int, Any]:
+        """The values of a batch that are known before anything has run."""
+        places = self._of_batch[number].places
+        return {value: self._batches[number][place] for value, place in places.items()}
 
     def advance(self, depth: int, number: int, known: dict[int, Any], leaves: Sequence[Any]):
         """Runs the piece of one depth on one batch.
@@ -156,15 +155,9 @@ class March:
             held = [
                 i for i, to in deepest.items() if to > depth and FIXED < program.depth[i] <= depth
             ]
-            held += [
-                s.value
-                for s in program.sites
-                if s.depth == depth and program.depth[s.value] == FIXED
-            ]
-            outputs = tuple(dict.fromkeys(held))
+            outputs = tuple(held)
             pieces.append(self._piece(program, makers, leaves, inputs, outputs, depth))
-            # What no data is in is made anew: leaves may have changed.
-            inputs = tuple(i for i in outputs if program.depth[i] != FIXED)
+            inputs = outputs
         return pieces
 
     def _piece(self, program, makers, leaves, inputs, outputs, depth) -> Piece:
@@ -182,7 +175,7 @@ class March:
         used = [i for i in inputs if i in read]
         of_leaves = [i for i in read if i in leaves]
         constants = {i: program.constants[i] for i in read if i in program.constants}
-        inside = {i: x for i, x in constants.items() if np.ndim(x) == 0}
+        inside = {i: x for i, x in constants.items() if _is_number(x)}
         outside = [i for i in constants if i not in inside]
         names = {i: n for n, i in enumerate([*used, *of_leaves, *outside])}
         key: list[Any] = [len(used), len(of_leaves)]
@@ -217,10 +210,17 @@ def _place(site: Site):
 
 def listed(batches) -> list[Any]:
     """Batches as a list, of one at least."""
+    if _program.is_array(batches):
+        raise TypeError("batches is one array; pass a list of batches, [batch] for one.")
     batches = list(batches)
     if not batches:
         raise ValueError("batches is empty: layers are pruned by what their inputs are.")
     return batches
+
+
+def _is_number(x) -> bool:
+    """Whether a constant is a scalar with a value that can be compared, not a key."""
+    return np.ndim(x) == 0 and not jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended)
 
 
 def _needed(program: Program, wanted) -> set[int]:

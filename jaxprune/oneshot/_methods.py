@@ -99,6 +99,8 @@ def sparsegpt(*, block: int = 128, refit: bool = False, damp: float = 0.01) -> M
     References:
       Frantar and Alistarh, SparseGPT, arXiv 2301.00774.
     """
+    if isinstance(block, bool) or not isinstance(block, int) or block < 1:
+        raise ValueError(f"sparsegpt: block={block!r} must be a whole number of at least 1.")
     return Method(_sparsegpt, (("block", block), ("refit", refit)), "gram", damp)
 
 

@@ -75,9 +75,10 @@ def prune_model(
         what came before is then run again. Uses other than products, such as the look-up of a tied
         embedding, do not count, and the report names them. Loops over time count as one layer.
         Stacked layers (`nn.scan`) are pruned one after the other.
-      - Float32 is summed at the highest precision. Beside the model, memory holds what later layers
-        need of each batch, twice with `asymmetric`, and X^T X of the inputs of one layer at a time,
-        two of them with `asymmetric`.
+      - Statistics are float32 sums of products at the highest precision. Beside the model, memory
+        holds what later layers need of each batch, twice with `asymmetric`, and X^T X of the inputs
+        of one layer at a time, two of them with `asymmetric`. The patches of a convolution are made
+        for one batch at a time.
 
     Example:
       >>> import jax

@@ -10,8 +10,9 @@ class LayerReport:
     """One layer: a matrix, or a stack of matrices that were pruned at once.
 
     Errors are relative: sums of squares over all calibration rows, divided by that of the output
-    that is aimed at. This is the output of the dense network with `prune_model(asymmetric=True)`,
-    else what the trained weights make of the inputs that the layer has.
+    that is aimed at; of a leaf that is used several times, where it is used last. The aim is the
+    output of the dense network with `prune_model(asymmetric=True)`, else what the trained weights
+    make of the inputs that the layer has.
 
     Attributes:
       name: path of the leaf; with a number behind it where the leaf holds several matrices.

@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jaxprune.oneshot._march import March
 from jaxprune.oneshot._methods import Method, Problem
 from jaxprune.oneshot._report import LayerReport
 from jaxprune.oneshot._statistics import Errors, Statistics
+
+Inputs = tuple[Source, ...]
 
 _TRIES = 6  # with ten times the damping each, before a matrix is given up
 
@@ -54,7 +56,7 @@ class Run:
                     f"{paths[i]} lies on devices of other processes; prune_model solves on one. "
                     "Gather the params first."
                 )
-        self.now = list(self.dense)
+        self.now, self.changed = list(self.dense), False
         self.weights = {i: np.array(self.dense[i]).reshape(-1) for i in indices}
         self.masks = {i: np.ones(w.shape, bool) for i, w in self.weights.items()}
 
@@ -62,20 +64,25 @@ class Run:
         """Prunes all layers."""
         bar = _table.tqdm("a progress bar")(total=len(self.layers)) if progress else None
         reports: list[LayerReport] = []
-        collected: dict[tuple[Source, ...], Statistics] = {}  # of inputs not yet seen everywhere
-        for depth, live, dense in self._depths():
-            for inputs in self._inputs(depth):
-                last = max(source.depth for source in inputs) == depth
-                sums = self._collect(depth, inputs, live, dense, collected.pop(inputs, None))
-                if not last:
-                    collected[inputs] = sums
-                    continue
-                for layer in self.layers:
-                    if layer.sources == inputs:
-                        reports.append(self._prune(layer, sums, live, dense))
-                        if bar is not None:
-                            bar.set_description(layer.name)
-                            bar.update()
+        unfinished: dict[Inputs, Statistics] = {}  # of inputs that later depths add to
+        live, dense = self._start()
+        for depth in range(self.march.depths):
+            live, dense = self._advance(depth, live, dense)
+            done = [layer for layer in self.layers if layer.depth == depth]
+            for inputs in self._seen(depth):
+                sums = self._collect(depth, inputs, live, dense, unfinished.pop(inputs, None))
+                of_these = [layer for layer in done if layer.sources == inputs]
+                if not of_these:
+                    unfinished[inputs] = sums
+                for layer in of_these:
+                    reports.append(self._prune(layer, sums, live, dense))
+                    if bar is not None:
+                        bar.set_description(layer.name)
+                        bar.update()
+            if self.sequential and done:
+                self._refresh({layer.target.index for layer in done})
+                if any(layer.also or layer.sources[0].depth < depth for layer in done):
+                    live, dense, unfinished = self._again(depth, unfinished)
         if bar is not None:
             bar.close()
         return reports
@@ -89,30 +96,41 @@ class Run:
             masks[i] = _put(self.masks[i].reshape(leaf.shape), leaf)
         return self.structure.unflatten(leaves), self.structure.unflatten(masks)
 
-    def _depths(self) -> Iterator[tuple[int, list, list | None]]:
-        """Each depth, and the values of all batches there; pruned in between by who iterates."""
-        live = self.march.start()
-        dense = live if self.twins else None
-        for depth in range(self.march.depths):
-            same = dense is live and depth == 0
-            live = self._advance(depth, live, self.now)
-            if dense is not None:
-                dense = live if same else self._advance(depth, dense, self.dense)
-            yield depth, live, dense
-            done = [layer for layer in self.layers if layer.depth == depth]
-            if not self.sequential:
-                continue
-            for i in {layer.target.index for layer in done}:
-                self.now[i] = _put(self.weights[i].reshape(self.dense[i].shape), self.dense[i])
-            if any(layer.also or layer.sources[0].depth < depth for layer in done):
-                live = self.march.start()  # what came before read these weights, too
-                for earlier in range(depth + 1):
-                    live = self._advance(earlier, live, self.now)
+    def _again(self, depth, unfinished):
+        """Values and sums up to a depth, where what came before it read leaves pruned since."""
+        live, dense = self._start()
+        sums: dict[Inputs, Statistics] = {}
+        for earlier in range(depth + 1):
+            live, dense = self._advance(earlier, live, dense)
+            for inputs in self._seen(earlier):
+                if inputs in unfinished:
+                    sums[inputs] = self._collect(earlier, inputs, live, dense, sums.get(inputs))
+        return live, dense, sums
 
-    def _advance(self, depth, known, leaves):
+    def _start(self):
+        """(values of all batches in the network as it is, in the dense one) before all."""
+        live = [self.march.start(number) for number in range(len(self.march))]
+        return live, live if self.twins else None
+
+    def _advance(self, depth, live, dense):
+        """The same after the piece of one depth."""
+        pruned = self._piece(depth, live, self.now)
+        if dense is None:
+            return pruned, None
+        # Of the first piece every twin is the same, unless it reads what has been pruned since.
+        same = dense is live and not self.changed
+        return pruned, pruned if same else self._piece(depth, dense, self.dense)
+
+    def _piece(self, depth, known, leaves):
         return [self.march.advance(depth, i, x, leaves) for i, x in enumerate(known)]
 
-    def _inputs(self, depth) -> list[tuple[Source, ...]]:
+    def _refresh(self, indices):
+        """Hands the pruned leaves to what runs from here on."""
+        self.changed = True
+        for i in indices:
+            self.now[i] = _put(self.weights[i].reshape(self.dense[i].shape), self.dense[i])
+
+    def _seen(self, depth) -> list[Inputs]:
         """What is seen at a depth, each once, of the layers that are pruned."""
         seen = [x.sources for x in self.layers if any(s.depth == depth for s in x.sources)]
         return list(dict.fromkeys(seen))
@@ -122,18 +140,23 @@ class Run:
         rows = inputs[0].rows
         shape = math.prod(rows.batch_sizes), math.prod(rows.input_sizes)
         need = self.method.needs
-        twins = dense is not None and need == "gram" and inputs[-1].depth > 0
+        last = max(source.depth for source in inputs)
+        twins = dense is not None and need == "gram" and last > 0
         sums = _statistics.zeros(*shape, need, twins) if sums is None else sums
         for number, known in enumerate(live):
             for source in inputs:
                 if source.depth == depth:
                     x, rows = self.march.look(number, known, source.value, source.rows)
+                    if not x.size:
+                        raise ValueError(_statistics.no_rows(self._name(inputs), number))
                     other = self._dense(dense, number, source) if twins else None
                     sums, finite = _statistics.add(sums, x, other, rows)
                     if not finite:
-                        name = next(x.name for x in self.layers if x.sources == inputs)
-                        raise ValueError(_statistics.not_finite(name, number))
+                        raise ValueError(_statistics.not_finite(self._name(inputs), number))
         return sums
+
+    def _name(self, inputs):
+        return next(layer.name for layer in self.layers if layer.sources == inputs)
 
     def _dense(self, dense, number, source):
         return self.march.look(number, dense[number], source.value, source.rows)[0]
@@ -148,10 +171,20 @@ class Run:
         before = np.array(stored).reshape(shape)
         keep = _cuts.shares(layer, self.cuts[layer], self.kept[i])
         sums = jax.tree.map(np.asarray, sums)
+        _check_finite(layer.name, before, sums)
         with jax.set_mesh(_one_device()):  # whatever mesh the caller has
-            found = solve(layer.name, self.method, self.cuts[layer], before, sums, keep)
+            try:
+                found = solve(layer.name, self.method, self.cuts[layer], before, sums, keep)
+            except Exception as problem:
+                problem.add_note(f"jaxprune: {layer.name} {shape} was being pruned.")
+                raise
         after, mask, worst, note = found
-        after = np.where(mask, after.astype(before.dtype), np.zeros((), before.dtype))
+        _check_mask(layer.name, mask, self.cuts[layer], keep)
+        # What was not moved stays as it was to the bit, also in a wider type than it was solved in.
+        after = np.where(after == before.astype(after.dtype), before, after.astype(before.dtype))
+        after = np.where(mask, after, np.zeros((), before.dtype))
+        if not sums.squares.any(axis=1).all():
+            note = "; ".join(filter(None, (note, "inputs are all 0: ranked by magnitude")))
         stored[...] = after.reshape(stored.shape)
         stored_mask[...] = mask.reshape(stored.shape)
         seconds = time.perf_counter() - began
@@ -180,6 +213,36 @@ class Run:
                     sums = _statistics.add_errors(sums, x, other, before, mask, after, rows)
         output, *off = (float(x) for x in sums)
         return [x / output if output else 0.0 for x in off]
+
+
+def _check_finite(name, weights, sums):
+    """Raises where nothing can be ranked."""
+    if not np.all(np.isfinite(weights)):
+        raise ValueError(
+            f"{name} has weights that are NaN or infinite; mend them, or leave it dense."
+        )
+    if not np.all(np.isfinite(sums.squares)):
+        raise ValueError(
+            f"the squares of inputs of {name} add up to more than float32 holds; scale the batches."
+        )
+
+
+def _check_mask(name, mask, cut, keep):
+    """Raises where a method keeps other than it was asked to."""
+    batch, inputs, outputs = mask.shape
+    if cut.nm is not None:
+        kept = mask.reshape(batch, inputs // cut.nm[1], cut.nm[1], outputs).sum(2)
+        good = np.all(kept == cut.nm[0])
+    else:
+        grid = batch, inputs // cut.rows, cut.rows, outputs // cut.columns, cut.columns
+        kept = mask.reshape(grid).sum((2, 4))
+        good = np.all((kept == 0) | (kept == cut.rows * cut.columns))
+        good &= np.array_equal(np.count_nonzero(kept, axis=(1, 2)), keep)
+    if not good:
+        raise ValueError(
+            f"the method's mask of {name} is not as asked for: {cut}, {keep.tolist()} units of each "
+            "matrix; cores.choose makes such masks."
+        )
 
 
 def _one_device():
@@ -221,7 +284,8 @@ def solve(name: str, method: Method, cut, W, sums: Statistics, keep):
             )
         note = f"damping {method.damp:g} was too little"
     raise ValueError(
-        f"{name} could not be solved, with damping up to {more[-1]:g}: are its weights finite?"
+        f"{name} could not be solved, with damping up to {more[-1]:g}: the method gives weights "
+        "that are not finite."
     )
 
 
@@ -230,7 +294,7 @@ def _solved(method: Method, cut, W, sums: Statistics, damp, keep):
     options = dict(method.options)
 
     def one(w, sums, keep):
-        w = w.astype(jnp.float32)
+        w = w.astype(jnp.promote_types(w.dtype, jnp.float32))
         size = jnp.mean(sums.squares)
         none = size == 0  # no input at all: then weights are as good as they are large
         size = jnp.where(none, 1, size)  # what counts twice is then the same to the bit

@@ -83,6 +83,11 @@ def not_finite(name: str, number: int) -> str:
     )
 
 
+def no_rows(name: str, number: int) -> str:
+    """The message for a batch that is empty."""
+    return f"batch {number} is empty: it has no rows of inputs for {name}; leave it out."
+
+
 def _products(x, y):
     return jnp.einsum("brd,bre->bde", x, y, precision=lax.Precision.HIGHEST)
 

@@ -6,6 +6,7 @@ the offset; so a matrix that meets data in a product is known as a strided view 
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -89,8 +90,8 @@ def at(view: View, index: int) -> View | None:
 
 def split(view: View, params) -> list[View | None]:
     """The views of the parts that `split` makes."""
-    starts = np.cumsum([0, *params["sizes"]]).tolist()
-    pairs = zip(starts, params["sizes"], strict=False)
+    sizes = [int(size) for size in params["sizes"]]
+    pairs = zip(itertools.accumulate([0, *sizes]), sizes, strict=False)
     return [_cut(view, params["axis"], start, size, 1) for start, size in pairs]
 
 
@@ -112,7 +113,7 @@ def _transposed(view, params, shape):
 
 def _reshaped(view, params, shape):
     if params.get("dimensions") is not None:
-        return None
+        view = _transposed(view, {"permutation": params["dimensions"]}, shape)
     left = [pair for factors in view.axes for pair in factors][::-1]
     axes = []
     for n in shape:
@@ -166,7 +167,7 @@ def _cut(view, axis, start, size, step):
     factors = view.axes[axis]
     if size == math.prod(n for n, _ in factors):
         return view
-    if len(factors) != 1:
+    if len(factors) != 1 or not size:
         return None
     stride = factors[0][1]
     kept = ((size, stride * step),) if size > 1 else ()

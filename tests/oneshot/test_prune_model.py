@@ -251,6 +251,124 @@ def test_a_use_that_is_no_product_is_named_and_run_again():
     np.testing.assert_allclose(report.layers[-1].error, error, rtol=1e-3)
 
 
+SHARED = {
+    "the same leaf at several depths": lambda p, x: (
+        jnp.tanh(jnp.tanh(x @ p["w"]) @ p["w"]) @ p["v"]
+    ),
+    "a later use that comes first in the program": lambda p, x: (
+        (jnp.tanh(x @ p["v"]) @ p["w"] + x @ p["w"]) @ p["v"]
+    ),
+    "two shared leaves in turn": lambda p, x: _again(p, _again(p, _again(p, x))),
+    "inside of cond": lambda p, x: jnp.tanh(
+        jax.lax.cond(x.sum() > -1e9, lambda y: y @ p["w"], lambda y: y, x) + x @ p["w"]
+    ),
+    "a tied table": lambda p, x: jnp.tanh(x * p["w"][2][None]) @ p["v"] @ p["w"].T,
+}
+
+
+def _again(p, x):
+    return x + jnp.tanh(x @ p["w"]) @ p["v"]
+
+
+@pytest.mark.parametrize("how", SHARED)
+def test_leaves_that_are_used_in_several_places(how):
+    """What the last layer is said to see is what the pruned network makes."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {n: jax.random.normal(k, (8, 8)) for n, k in zip("wvu", keys, strict=False)}
+    x = jax.random.normal(keys[3], (40, 8))
+    apply = lambda p, x: SHARED[how](p, x) @ p["u"]  # noqa: E731
+    pruned, _, report = oneshot.prune_model(apply, params, [x], sparsity=0.5, method=QUICK)
+    assert report.layers[-1].name == "u"
+    error = relative(apply(params, x), apply(pruned, x))
+    np.testing.assert_allclose(report.layers[-1].error, error, rtol=1e-3)
+
+
+def test_statistics_of_a_shared_leaf_are_those_of_the_pruned_network():
+    """The second leaf is solved for inputs that the pruned first one makes, at every use."""
+    seen = []
+
+    def look(problem, keep, cut):
+        jax.debug.callback(lambda h: seen.append(np.asarray(h)), problem.H)
+        return problem.W, cores.magnitude(problem.W, keep, cut)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {n: jax.random.normal(k, (8, 8)) for n, k in zip("wv", keys, strict=False)}
+    x = jax.random.normal(keys[2], (40, 8))
+    apply = lambda p, x: _again(p, _again(p, x))  # noqa: E731
+    pruned, _, report = oneshot.prune_model(
+        apply, params, [x], sparsity=0.5, method=oneshot.Method(look, damp=0.0)
+    )
+    assert [layer.name for layer in report.layers] == ["w", "v"]
+    first = jnp.tanh(x @ pruned["w"])
+    second = jnp.tanh((x + first @ params["v"]) @ pruned["w"])
+    H = np.asarray(first.T @ first + second.T @ second)
+    np.testing.assert_allclose(seen[1], H / np.mean(np.diagonal(H)), rtol=1e-3, atol=1e-4)
+
+
+def test_later_uses_that_come_first_are_asymmetric_too():
+    def apply(p, x):
+        late = jnp.tanh(x @ p["v"]) @ p["w"]
+        return late + x @ p["w"]
+
+    def other(p, x):
+        early = x @ p["w"]
+        return early + jnp.tanh(x @ p["v"]) @ p["w"]
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {n: jax.random.normal(k, (8, 8)) for n, k in zip("wv", keys, strict=False)}
+    x = jax.random.normal(keys[2], (40, 8))
+    a, b = (oneshot.prune_model(f, params, [x], sparsity=0.5, method=QUICK) for f in (apply, other))
+    np.testing.assert_allclose(a[0]["w"], b[0]["w"], rtol=1e-3, atol=1e-4)
+
+
+def test_groups_are_those_of_the_leaf_or_refused():
+    w = jax.random.normal(jax.random.key(0), (8, 8))
+    x = jax.random.normal(jax.random.key(1), (40, 8))
+    halves = lambda p, x: x[:, :4] @ p["w"][::2] + x[:, 4:] @ p["w"][1::2]  # noqa: E731
+    for pattern in (jaxprune.NM(2, 4), jaxprune.Block((2, 1))):
+        with pytest.raises(ValueError, match="weights along axis 0 of w"):
+            oneshot.prune_model(halves, {"w": w}, [x], sparsity=0.5, method=QUICK, pattern=pattern)
+    slices = lambda p, x: x[:, :4] @ p["w"][:4] + x[:, 4:] @ p["w"][4:]  # noqa: E731
+    _, masks, _ = oneshot.prune_model(
+        slices, {"w": w}, [x], sparsity=0.5, method=QUICK, pattern=jaxprune.NM(2, 4)
+    )
+    assert np.all(np.asarray(masks["w"]).reshape(2, 4, 8).sum(1) == 2)
+
+
+def test_prints_and_keys_in_the_model():
+    key = jax.random.key(3)
+
+    def apply(p, x):
+        jax.debug.callback(lambda s: None, p["w"].sum())
+        return (x + jax.random.normal(key, x.shape)) @ p["w"]
+
+    params = {"w": jax.random.normal(jax.random.key(0), (8, 8))}
+    report = oneshot.prune_model(apply, params, [jnp.ones((5, 8))], sparsity=0.5, method=QUICK)[2]
+    assert report.sparsity == 0.5
+
+
+def test_kept_weights_of_wide_types_are_as_they_were():
+    w = np.random.default_rng(0).normal(size=(8, 8))
+    assert w.dtype == np.float64
+    x = jax.random.normal(jax.random.key(1), (40, 8))
+    pruned, masks, _ = oneshot.prune_model(
+        lambda p, x: x @ jnp.asarray(p["w"], jnp.float32),
+        {"w": w},
+        [x],
+        sparsity=0.5,
+        method=oneshot.wanda(),
+    )
+    np.testing.assert_array_equal(pruned["w"], np.where(masks["w"], w, 0))
+    assert pruned["w"].dtype == np.float64
+
+
+def test_a_method_that_keeps_too_much_is_refused():
+    apply, params, x = problem()
+    all_of_it = oneshot.Method(lambda problem, keep, cut: (problem.W, problem.W == problem.W))
+    with pytest.raises(ValueError, match="the method's mask of a is not as asked for"):
+        oneshot.prune_model(apply, params, [x], sparsity=0.5, method=all_of_it)
+
+
 def test_an_empty_leaf_is_named():
     params = {"w": jnp.eye(8), "none": jnp.ones((8, 0))}
     apply = lambda p, x: (x @ p["w"], x @ p["none"])  # noqa: E731
@@ -299,6 +417,7 @@ def test_zero_inputs():
     expected = jaxprune.masks.make(params, 0.5)
     chex.assert_trees_all_equal(masks, expected)
     assert [layer.error for layer in report.layers] == [0, 0]
+    assert report.layers[0].note == "inputs are all 0: ranked by magnitude"
     dead = x.at[:, :6].set(0)  # a quarter of the inputs
     _, masks, _ = oneshot.prune_model(apply, params, [dead], sparsity=0.5, method=QUICK)
     assert not np.any(masks["a"][:6])
@@ -317,8 +436,14 @@ def test_inputs_that_are_not_finite():
     with pytest.raises(ValueError, match="batch 1 makes NaN or infinite inputs of a,"):
         oneshot.prune_model(apply, params, [x, x.at[0, 0].set(jnp.nan)], sparsity=0.5)
     huge = {"a": params["a"].at[0, 0].set(jnp.inf), "b": params["b"]}
-    with pytest.raises(ValueError, match=r"a could not be solved.*are its weights finite"):
-        oneshot.prune_model(apply, huge, [x], sparsity=0.5, method=QUICK)
+    with pytest.raises(ValueError, match="a has weights that are NaN or infinite"):
+        oneshot.prune_model(apply, huge, [x], sparsity=0.5, method=oneshot.wanda())
+    with pytest.raises(ValueError, match="squares of inputs of a add up to more than float32"):
+        oneshot.prune_model(apply, params, [1e20 * x], sparsity=0.5, method=QUICK)
+    with pytest.raises(ValueError, match="batch 1 is empty: it has no rows of inputs for a"):
+        oneshot.prune_model(apply, params, [x, x[:0]], sparsity=0.5, method=QUICK)
+    with pytest.raises(TypeError, match="batches is one array"):
+        oneshot.prune_model(apply, params, x, sparsity=0.5, method=QUICK)
 
 
 def test_a_matrix_that_cannot_be_solved_is_damped_more_and_reported():
@@ -365,6 +490,9 @@ def test_arguments():
     ):
         with pytest.raises(kind, match=message):
             oneshot.Method(**kwargs)
+
+    with pytest.raises(ValueError, match="block=0"):
+        oneshot.sparsegpt(block=0)
 
     def traced(s):
         return oneshot.prune_model(apply, params, [x], sparsity=s)[0]
