@@ -142,3 +142,15 @@ def test_pruning_towards_the_target_gives_outputs_nearer_to_dense_ones():
 def test_it_says_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call(*single(W, H))
+
+
+def test_several_stacks_of_layers_in_one_program():
+    """Factorisations of stacks that run side by side would wait for each other for ever on CPUs."""
+    stacks = [np.stack([layer(128, 4, seed=8 * i + j)[1] for j in range(8)]) for i in range(6)]
+    grams = single(*(np.einsum("bti,btj->bij", x, x) for x in stacks))
+    w = np.ones((8, 128, 4), np.float32)
+    found = jax.jit(lambda grams: [jax.vmap(cores.target)(w, h, 2 * h) for h in grams])(grams)
+    for G, x in zip(np.asarray(grams, np.float64), found, strict=True):
+        lam = 0.01 * np.trace(G, axis1=1, axis2=2)[:, None, None] / 128
+        expected = np.linalg.solve(G + lam * np.eye(128), 2 * G @ w + lam * w)
+        np.testing.assert_allclose(x, expected, rtol=1e-3, atol=1e-3)

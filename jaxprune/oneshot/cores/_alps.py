@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxprune.oneshot.cores._cut import Cut, choose
-from jaxprune.oneshot.cores._gram import checked, dot, loss
+from jaxprune.oneshot.cores._gram import checked, dot, eigh, loss
 from jaxprune.oneshot.cores._refit import refit
 from jaxprune.oneshot.cores._sparsegpt import sparsegpt
 
@@ -65,7 +65,7 @@ def alps(
     W, H = checked(W, H=H)
     first, mask = sparsegpt(W, H, keep, cut)
     scale = jnp.sqrt(jnp.diagonal(H))[:, None]
-    values, Q = jnp.linalg.eigh(H / scale / scale.T, symmetrize_input=False)
+    values, Q = eigh(H / scale / scale.T)
     values = jnp.maximum(values, 0)[:, None]
     goal = dot(H, W) / scale
 

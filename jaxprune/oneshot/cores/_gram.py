@@ -8,6 +8,28 @@ from jax import lax
 
 dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
+# Of stacked layers, one matrix after the other: on CPUs several factorisations of stacks in one
+# program can wait for each other for ever.
+
+
+@jax.custom_batching.sequential_vmap
+def cholesky(H):
+    """The lower triangular factor L with H = L L^T."""
+    return lax.linalg.cholesky(H, symmetrize_input=False)
+
+
+@jax.custom_batching.sequential_vmap
+def solve(H, B):
+    """H^-1 B for positive definite H."""
+    L = lax.linalg.cholesky(H, symmetrize_input=False)
+    return jax.scipy.linalg.cho_solve((L, True), B)
+
+
+@jax.custom_batching.sequential_vmap
+def eigh(H):
+    """(eigenvalues, eigenvectors) of symmetric H."""
+    return tuple(jnp.linalg.eigh(H, symmetrize_input=False))
+
 
 def checked(W, **squares):
     """W and Gram matrices as they are computed with: float32, or float64 where one of them is.
@@ -101,8 +123,7 @@ def target(W: jax.Array, G: jax.Array, C: jax.Array, damp: float = 0.01) -> jax.
     """
     W, G, C = checked(W, G=G, C=C)
     lam = jnp.asarray(damp, W.dtype) * jnp.diagonal(G).mean()
-    factor = jax.scipy.linalg.cho_factor(damped(G, damp), lower=True)
-    return jax.scipy.linalg.cho_solve(factor, dot(C, W) + lam * W)
+    return solve(damped(G, damp), dot(C, W) + lam * W)
 
 
 def loss(D: jax.Array, H: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxprune.oneshot.cores._cut import Cut, checked_keep
-from jaxprune.oneshot.cores._gram import checked, dot
+from jaxprune.oneshot.cores._gram import checked, dot, solve
 from jaxprune.oneshot.cores._refit import refit
 from jaxprune.select import top_k_mask
 
@@ -68,8 +68,7 @@ def obc(W: jax.Array, H: jax.Array, keep, cut: Cut) -> tuple[jax.Array, jax.Arra
     keep = checked_keep(keep, cut, W.shape)
     n, m = (0, inputs) if cut.nm is None else cut.nm
     removals = inputs // m * (m - n)
-    factor = jax.scipy.linalg.cho_factor(H, lower=True)
-    C = jax.scipy.linalg.cho_solve(factor, jnp.eye(inputs, dtype=H.dtype))
+    C = solve(H, jnp.eye(inputs, dtype=H.dtype))
     side = max(1, min(outputs, _AT_ONCE // max(inputs * removals, 1)))
     run = functools.partial(_remove_all, C=C, n=n, m=m, removals=removals)
     growth, turn = lax.map(run, W.T, batch_size=side)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxprune.oneshot.cores._cut import Cut, checked_keep, choose
-from jaxprune.oneshot.cores._gram import checked, dot
+from jaxprune.oneshot.cores._gram import checked, cholesky, dot
 
 _SPAN = 512  # inputs that share the large products with those before them; or one block
 _CHUNK = 16  # inputs of a block that are gone through one by one between two products
@@ -77,7 +77,7 @@ def sparsegpt(
     block = min(max(block // cut.height, 1) * cut.height, inputs)
     length = min(-(-_SPAN // block), -(-inputs // block)) * block
     keep = checked_keep(keep, cut, W.shape)
-    L = lax.linalg.cholesky(H[::-1, ::-1], symmetrize_input=False)
+    L = cholesky(H[::-1, ::-1])
 
     def span(start, size, state):
         change, mask = state
