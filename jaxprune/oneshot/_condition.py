@@ -7,6 +7,7 @@ from jax import lax
 _TURNS = 12
 
 
+@jax.custom_batching.sequential_vmap  # on CPU, factors of a batch can wait for each other forever
 def condition(H: jax.Array) -> jax.Array:
     """Largest over smallest eigenvalue of H, positive definite [n, n]; a little less than that.
 
@@ -17,7 +18,7 @@ def condition(H: jax.Array) -> jax.Array:
 
     def power(apply):
         x, size = start, jnp.ones((), H.dtype)
-        for _ in range(_TURNS):  # written out: a loop may not hold solves of a batch on CPU
+        for _ in range(_TURNS):
             x = x / jnp.linalg.norm(x)
             y = apply(x)
             x, size = y, jnp.vdot(x, y, precision=lax.Precision.HIGHEST)

@@ -218,9 +218,7 @@ class Run:
 def _check_finite(name, weights, sums):
     """Raises where nothing can be ranked."""
     if not np.all(np.isfinite(weights)):
-        raise ValueError(
-            f"{name} has weights that are NaN or infinite; mend them, or leave it dense."
-        )
+        raise ValueError(f"{name} has weights that are NaN or infinite; mend or exempt it.")
     if not np.all(np.isfinite(sums.squares)):
         raise ValueError(
             f"the squares of inputs of {name} add up to more than float32 holds; scale the batches."
@@ -240,8 +238,8 @@ def _check_mask(name, mask, cut, keep):
         good &= np.array_equal(np.count_nonzero(kept, axis=(1, 2)), keep)
     if not good:
         raise ValueError(
-            f"the method's mask of {name} is not as asked for: {cut}, {keep.tolist()} units of each "
-            "matrix; cores.choose makes such masks."
+            f"the method's mask of {name} is not as asked for: {cut}, {keep.tolist()} units of "
+            "each matrix; cores.choose makes such masks."
         )
 
 
