@@ -277,6 +277,8 @@ def _tapped(program: Program, loop: _Loop, inputs, key) -> bool:
     Returns:
       Whether there are such weights.
     """
+    if all(program.depth[i] == FIXED for i in inputs):
+        return False  # it makes other weights
     watched = Program(program.orders)
     arguments = []
     for i, number in enumerate(inputs):
@@ -313,7 +315,6 @@ def _tapped(program: Program, loop: _Loop, inputs, key) -> bool:
     made = program.add(taps, ("taps", key, tuple(sources)), inputs, len(sources))
     for site in watched.sites:
         value = made[sources.index((site.value, site.rows))]
-        depth = max(program.depth[value], 0)
         rows = _products.stacked(site.rows)
-        program.sites.append(Site(site.leaf, site.matrix, value, rows, depth))
+        program.sites.append(Site(site.leaf, site.matrix, value, rows, program.depth[value]))
     return True

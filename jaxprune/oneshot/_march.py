@@ -152,10 +152,9 @@ class March:
             deepest[site.value] = max(deepest.get(site.value, FIXED), site.depth + 1)
         pieces, inputs = [], tuple(i for i in program.arguments if i not in leaves)
         for depth in range(last + 1):
-            held = [
+            outputs = tuple(
                 i for i, to in deepest.items() if to > depth and FIXED < program.depth[i] <= depth
-            ]
-            outputs = tuple(held)
+            )
             pieces.append(self._piece(program, makers, leaves, inputs, outputs, depth))
             inputs = outputs
         return pieces

@@ -261,6 +261,11 @@ MISSED = {
     "changed by dot_general before it meets data; read by scan": lambda p, x: lax.scan(
         lambda c, w: (c @ w, None), x @ p["good"], (p["leaf"] @ jnp.ones((8, 8)))[None]
     )[0],
+    "changed by scan before it meets data": lambda p, x: (
+        x
+        @ p["good"]
+        @ lax.scan(lambda c, _: (jnp.tanh(c @ p["leaf"]), None), jnp.eye(8), None, length=2)[0]
+    ),
     "read by while": lambda p, x: lax.fori_loop(
         0, jnp.int32(x[0, 0] + 3), lambda _, y: y @ p["leaf"], x @ p["good"]
     ),
