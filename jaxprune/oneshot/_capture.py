@@ -135,17 +135,13 @@ def capture(apply, params, batches, *, needs: Need = "squares", rules=(), progre
             known = march.advance(depth, number, known, leaves)
             for source in sources:
                 if source.depth == depth:
-                    before = sums.get(source)
-                    if before is None:
-                        rows = source.rows
-                        shape = math.prod(rows.batch_sizes), math.prod(rows.input_sizes)
-                        before = _statistics.zeros(*shape, needs, False)
+                    if source not in sums:
+                        sums[source] = _statistics.zeros(source.rows, needs, False)
                     x, rows = march.look(number, known, source.value, source.rows)
-                    if not x.size:
-                        raise ValueError(_statistics.no_rows(_named(layers, source), number))
-                    sums[source], finite = _statistics.add(before, x, None, rows)
-                    if not finite:
-                        raise ValueError(_statistics.not_finite(_named(layers, source), number))
+                    name = next(layer.name for layer in layers if source in layer.sources)
+                    sums[source] = _statistics.add_checked(
+                        sums[source], x, None, rows, name, number
+                    )
     found = []
     for layer in layers:
         each = [sums[source] for source in layer.sources]
@@ -155,10 +151,6 @@ def capture(apply, params, batches, *, needs: Need = "squares", rules=(), progre
             CapturedLayer(layer.name, target.path, matrix.shape, total, matrix, target.shape)
         )
     return Captured(tuple(found), tuple(missed.items()))
-
-
-def _named(layers, source):
-    return next(layer.name for layer in layers if source in layer.sources)
 
 
 def wanda_scores(params, captured: Captured):

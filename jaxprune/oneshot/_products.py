@@ -102,8 +102,8 @@ Order = Callable[[tuple[int, int]], tuple]
 """The key by which factors of a matrix are sorted."""
 
 
-def dot(params, view: View, side: int, ndim: int, order: Order) -> tuple[Matrix, Rows] | None:
-    """The matrix of a `dot_general` whose operand `side` is a view; None where it is repeated.
+def dot(params, view: View, side: int, ndim: int, order: Order) -> tuple[Matrix, Rows]:
+    """The matrix of a `dot_general` whose operand `side` is a view.
 
     Args:
       params: of the operation.

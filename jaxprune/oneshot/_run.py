@@ -1,7 +1,6 @@
 """The march through a model that prunes each layer when all its inputs have been seen."""
 
 import functools
-import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -137,26 +136,18 @@ class Run:
 
     def _collect(self, depth, inputs, live, dense, sums) -> Statistics:
         """Statistics of the sources at a depth, added to those of earlier ones."""
-        rows = inputs[0].rows
-        shape = math.prod(rows.batch_sizes), math.prod(rows.input_sizes)
         need = self.method.needs
+        name = next(layer.name for layer in self.layers if layer.sources == inputs)
         last = max(source.depth for source in inputs)
         twins = dense is not None and need == "gram" and last > 0
-        sums = _statistics.zeros(*shape, need, twins) if sums is None else sums
+        sums = _statistics.zeros(inputs[0].rows, need, twins) if sums is None else sums
         for number, known in enumerate(live):
             for source in inputs:
                 if source.depth == depth:
                     x, rows = self.march.look(number, known, source.value, source.rows)
-                    if not x.size:
-                        raise ValueError(_statistics.no_rows(self._name(inputs), number))
                     other = self._dense(dense, number, source) if twins else None
-                    sums, finite = _statistics.add(sums, x, other, rows)
-                    if not finite:
-                        raise ValueError(_statistics.not_finite(self._name(inputs), number))
+                    sums = _statistics.add_checked(sums, x, other, rows, name, number)
         return sums
-
-    def _name(self, inputs):
-        return next(layer.name for layer in self.layers if layer.sources == inputs)
 
     def _dense(self, dense, number, source):
         return self.march.look(number, dense[number], source.value, source.rows)[0]

@@ -1,6 +1,7 @@
 """What is kept of the inputs of a layer, summed over batches; and how far its output is off."""
 
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -30,8 +31,9 @@ class Statistics(NamedTuple):
     cross: jax.Array | None
 
 
-def zeros(batch: int, inputs: int, need: Need, twins: bool) -> Statistics:
-    """Statistics of no rows."""
+def zeros(rows: Rows, need: Need, twins: bool) -> Statistics:
+    """Statistics of no rows of what is read like that."""
+    batch, inputs = math.prod(rows.batch_sizes), math.prod(rows.input_sizes)
     square = (batch, inputs, inputs)
     return Statistics(
         jnp.zeros((batch, inputs), jnp.float32),
@@ -75,17 +77,23 @@ def _everywhere(function, number: int, sums, x, *args):
     return with_auto_axes(function, sums, x, *args, like=[x] * number, fit=whole)
 
 
-def not_finite(name: str, number: int) -> str:
-    """The message for a layer whose inputs in a batch are not finite."""
-    return (
-        f"batch {number} makes NaN or infinite inputs of {name}, by which nothing can be ranked; "
-        "leave it out, or mend what makes them."
-    )
+def add_checked(sums: Statistics, x, dense, rows: Rows, name: str, number: int) -> Statistics:
+    """As `add`, for a named layer and a batch with a number.
 
-
-def no_rows(name: str, number: int) -> str:
-    """The message for a batch that is empty."""
-    return f"batch {number} is empty: it has no rows of inputs for {name}; leave it out."
+    Raises:
+      ValueError: the batch is empty, or makes inputs that are not finite.
+    """
+    if not x.size:
+        raise ValueError(
+            f"batch {number} is empty: it has no rows of inputs for {name}; leave it out."
+        )
+    sums, finite = add(sums, x, dense, rows)
+    if not finite:
+        raise ValueError(
+            f"batch {number} makes NaN or infinite inputs of {name}, by which nothing can be "
+            "ranked; leave it out, or mend what makes them."
+        )
+    return sums
 
 
 def _products(x, y):

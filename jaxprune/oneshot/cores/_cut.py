@@ -138,11 +138,7 @@ def choose(scores: jax.Array, keep, cut: Cut) -> jax.Array:
       >>> cores.choose(scores, 1, cores.Cut(rows=2)).tolist()  # 6 and 7
       [[False, True], [False, True]]
     """
-    scores = jnp.asarray(scores)
-    keep = checked_keep(keep, cut, scores.shape)
-    if cut.nm is not None:
-        return top_n_of_m(scores, *cut.nm, axis=0)
-    return cut.expand(top_k_mask(cut.sums(scores), keep))
+    return _ranked(scores, keep, cut, top_k_mask)
 
 
 def choose_per_output(scores: jax.Array, keep, cut: Cut) -> jax.Array:
@@ -169,14 +165,22 @@ def choose_per_output(scores: jax.Array, keep, cut: Cut) -> jax.Array:
       Sun et al., A simple and effective pruning approach for large language models, arXiv
       2306.11695.
     """
+
+    def rank(sums, keep):
+        each, more = jnp.divmod(keep, sums.shape[1])
+        each = each + (jnp.arange(sums.shape[1]) < more)
+        return jax.vmap(top_k_mask, (1, 0), 1)(sums, each)
+
+    return _ranked(scores, keep, cut, rank)
+
+
+def _ranked(scores, keep, cut: Cut, rank):
+    """The mask of what `rank(sums of units, keep)` keeps; n of every m where the cut says so."""
     scores = jnp.asarray(scores)
     keep = checked_keep(keep, cut, scores.shape)
     if cut.nm is not None:
         return top_n_of_m(scores, *cut.nm, axis=0)
-    sums = cut.sums(scores)
-    each, more = jnp.divmod(keep, sums.shape[1])
-    each = each + (jnp.arange(sums.shape[1]) < more)
-    return cut.expand(jax.vmap(top_k_mask, (1, 0), 1)(sums, each))
+    return cut.expand(rank(cut.sums(scores), keep))
 
 
 def magnitude(W: jax.Array, keep, cut: Cut) -> jax.Array:
