@@ -18,8 +18,8 @@ FLOORS = {
     1: ["_program", "select", "scores", "schedules", "rules", "axes"],
     2: ["patterns", "allocate"],
     3: ["masks"],
-    4: ["transforms", "iterate", "oneshot", "compact", "export", "analysis", "recipes"],
-    5: ["integrations"],
+    4: ["transforms", "iterate", "oneshot", "compact", "export", "sparse", "recipes"],
+    5: ["analysis", "integrations"],  # what measures the others is above them
     6: ["__init__"],
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
