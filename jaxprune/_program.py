@@ -16,18 +16,51 @@ class Traced:
       paths, leaves: of the params.
       places: for each argument of the jaxpr its index among the leaves of (params, *args); those of
         the params come first. Leaves that are no arrays have none.
-      jaxpr: the program, closed; it gives the leaves of the result.
+      jaxpr: the program, closed; it gives the leaves of the result that are arrays.
+      result: the structure of what the call gave, its leaves with None for arrays, and where
+        these are.
     """
 
     paths: list[str]
     leaves: list[Any]
     places: list[int]
     jaxpr: Any
+    result: tuple[Any, list[Any], list[int]]
+
+    def rebuilt(self, arrays):
+        """The result of a call that gave these arrays."""
+        structure, leaves, places = self.result
+        whole = list(leaves)
+        for i, array in zip(places, arrays, strict=True):
+            whole[i] = array
+        return structure.unflatten(whole)
 
 
 def is_array(value) -> bool:
     """Whether a leaf is an array, or stands for one."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def opened(jaxpr):
+    """A program without its constants, and their values; versions of jax differ in the type."""
+    if hasattr(jaxpr, "jaxpr") and jaxpr.jaxpr is not jaxpr:
+        return jaxpr.jaxpr, jaxpr.consts
+    return jaxpr, getattr(jaxpr, "consts", ())
+
+
+def bind(eqn, operands, params=None) -> list:
+    """What an equation makes of operands.
+
+    Args:
+      eqn: of a jaxpr.
+      operands: arrays, as many as it has.
+      params: in place of its own.
+    """
+    params = eqn.primitive.get_bind_params(eqn.params if params is None else params)
+    functions, params = params if isinstance(params, tuple) else ((), params)
+    with eqn.ctx.manager:
+        made = eqn.primitive.bind(*functions, *operands, **params)
+    return list(made) if eqn.primitive.multiple_results else [made]
 
 
 def trace(function, params, args) -> Traced:
@@ -50,12 +83,19 @@ def trace(function, params, args) -> Traced:
     values = [*leaves, *others]
     places = [i for i, value in enumerate(values) if is_array(value)]
 
+    result: list[Any] = []
+
     def call(*arrays):
         whole = list(values)
         for i, array in zip(places, arrays, strict=True):
             whole[i] = array
         tree = jax.tree.unflatten(structure, whole[: len(leaves)])
         made = function(tree, *jax.tree.unflatten(rest, whole[len(leaves) :]))
-        return [x for x in jax.tree.leaves(made) if is_array(x)]
+        results, form = jax.tree.flatten(made)
+        found = [i for i, x in enumerate(results) if is_array(x)]
+        blank = [None if is_array(x) else x for x in results]
+        result[:] = form, blank, found
+        return [results[i] for i in found]
 
-    return Traced(paths, leaves, places, jax.make_jaxpr(call)(*(values[i] for i in places)))
+    jaxpr = jax.make_jaxpr(call)(*(values[i] for i in places))
+    return Traced(paths, leaves, places, jaxpr, tuple(result))  # type: ignore[arg-type]

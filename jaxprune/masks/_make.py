@@ -83,9 +83,19 @@ def make_given(params, sparsity, chosen: Options, grads, memory, *, alive=None, 
     """
     final = sparsity if final is None else final
     setup, _ = resolve(params, chosen)
-    paths, leaves, structure = flatten(params)
+    _, leaves, structure = flatten(params)
     for target in setup.targets:
         check_reachable(target, final)
+    given = given_to(setup, params, grads, memory, alive)
+    progress = 1.0 if final is sparsity else progress_of(sparsity, final)
+    counts = count(setup, chosen.allocate, sparsity, progress=progress)
+    arrays = [jnp.asarray(x) for x in _of_targets(setup, leaves)]
+    return place(setup, compute(setup, arrays, given, *counts), structure)
+
+
+def given_to(setup, params, grads, memory, alive=None) -> Given:
+    """What criteria may need, of the targets of trees like `params`, checked."""
+    paths, leaves, structure = flatten(params)
     given = Given(
         params_needed(setup, paths, leaves),
         None if grads is None else _of_targets(setup, structure.flatten_up_to(grads)),
@@ -93,10 +103,7 @@ def make_given(params, sparsity, chosen: Options, grads, memory, *, alive=None, 
         None if alive is None else _of_targets(setup, structure.flatten_up_to(alive)),
     )
     _check_given(setup, given)
-    progress = 1.0 if final is sparsity else progress_of(sparsity, final)
-    counts = count(setup, chosen.allocate, sparsity, progress=progress)
-    arrays = [jnp.asarray(x) for x in _of_targets(setup, leaves)]
-    return place(setup, compute(setup, arrays, given, *counts), structure)
+    return given
 
 
 def progress_of(value, final):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxprune._program import bind, opened
 from jaxprune.oneshot import _products, _views
 from jaxprune.oneshot._equations import FIXED, Program, Site, run_all
 from jaxprune.oneshot._views import View
@@ -29,7 +30,7 @@ PRODUCTS = frozenset({"conv_general_dilated", "dot_general"})
 
 def flatten(program: Program, jaxpr, inputs: Sequence[int]) -> list[int]:
     """Adds the equations of a jaxpr, given the numbers of its arguments; returns its results."""
-    jaxpr, constants = _opened(jaxpr)
+    jaxpr, constants = opened(jaxpr)
     known = dict(zip(jaxpr.constvars, map(program.constant, constants), strict=True))
     known |= dict(zip(jaxpr.invars, inputs, strict=True))
 
@@ -42,18 +43,11 @@ def flatten(program: Program, jaxpr, inputs: Sequence[int]) -> list[int]:
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _opened(jaxpr):
-    """A program and the values of its constants."""
-    if hasattr(jaxpr, "jaxpr") and jaxpr.jaxpr is not jaxpr:
-        return jaxpr.jaxpr, jaxpr.consts
-    return jaxpr, getattr(jaxpr, "consts", ())
-
-
 def _inner(eqn):
     """The program that a call runs, or None."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         jaxpr = eqn.params.get(name)
-        if jaxpr is not None and len(_opened(jaxpr)[0].invars) == len(eqn.invars):
+        if jaxpr is not None and len(opened(jaxpr)[0].invars) == len(eqn.invars):
             return jaxpr
     return None
 
@@ -81,11 +75,7 @@ def _bind(eqn, literals, *arrays):
     """What an equation makes of arrays, literals put between them."""
     rest = iter(arrays)
     operands = [literals[i] if i in literals else next(rest) for i in range(len(eqn.invars))]
-    params = eqn.primitive.get_bind_params(eqn.params)
-    functions, params = params if isinstance(params, tuple) else ((), params)
-    with eqn.ctx.manager:
-        made = eqn.primitive.bind(*functions, *operands, **params)
-    return made if eqn.primitive.multiple_results else [made]
+    return bind(eqn, operands)
 
 
 def _known(literals):
@@ -191,7 +181,7 @@ def _scan(program: Program, eqn, inputs) -> list[int]:
     where they say so.
     """
     body = eqn.params["jaxpr"]
-    inner = _opened(body)[0]
+    inner = opened(body)[0]
     ranks = [len(v.aval.shape) for v in inner.invars]
     whole = [len(a.aval.shape) == r for a, r in zip(eqn.invars, ranks, strict=True)].count(True)
     carried = [
