@@ -6,6 +6,8 @@ from jaxprune.compact._groups import Groups as Groups
 from jaxprune.compact._groups import Member as Member
 from jaxprune.compact._make_plan import plan as plan
 from jaxprune.compact._pattern import group_scores as group_scores
+from jaxprune.compact._permute import permutations as permutations
+from jaxprune.compact._permute import permute as permute
 from jaxprune.compact._plan import Plan as Plan
 from jaxprune.compact._trace_groups import trace_groups as trace_groups
 from jaxprune.compact._verify import Verified as Verified
@@ -19,6 +21,8 @@ __all__ = [
     "Plan",
     "Verified",
     "group_scores",
+    "permutations",
+    "permute",
     "plan",
     "trace_groups",
     "verify",

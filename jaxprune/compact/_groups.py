@@ -89,6 +89,7 @@ class Groups:
       leaves: all leaves of the tree that was traced.
       apply: the function that was traced.
       structure: of the tree that was traced.
+      paths: of all its leaves, also of those that are no arrays.
     """
 
     groups: tuple[Group, ...]
@@ -96,6 +97,7 @@ class Groups:
     leaves: tuple[Leaf, ...]
     apply: Callable[..., Any]
     structure: Any
+    paths: tuple[str, ...]
     _ties: Ties
     _roots: Mapping[str, Atom]
     _numbers: Mapping[str, int]

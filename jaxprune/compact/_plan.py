@@ -131,9 +131,7 @@ class Plan:
                             vector, [j for j in range(len(leaf.shape)) if j != i]
                         )
                 made[leaf.path] = mask
-        blank = self.groups.structure.unflatten([None] * self.groups.structure.num_leaves)
-        paths = flatten(blank, is_leaf=lambda x: x is None)[0]
-        tree = self.groups.structure.unflatten([made.get(path) for path in paths])
+        tree = self.groups.structure.unflatten([made.get(path) for path in self.groups.paths])
         return tree if under is None else tree[under]
 
     def pattern(self, under: str | None = None) -> Tied:

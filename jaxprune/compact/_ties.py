@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from jaxprune.compact import _axes
 from jaxprune.compact._axes import Axis, cut, freeze, new, same, size, unite
 from jaxprune.compact._graph import Body, Graph, Node, loop
@@ -30,7 +32,7 @@ class Ties:
 
     def fresh(self, number: int, frozen: str | None = None) -> list[Axis]:
         """Axes of which nothing is known."""
-        return [new(n, frozen) for n in self.graph.shapes[number]]
+        return [new(_whole_number(n), frozen) for n in self.graph.shapes[number]]
 
     def of(self, number: int) -> list[Axis]:
         """The axes of a value; those of a constant are made when it is first read."""
@@ -246,8 +248,13 @@ def _slice(ties: Ties, node: Node):
     return [made]
 
 
+def _whole_number(n):
+    """Sizes of jaxprs may be NumPy's."""
+    return int(n) if isinstance(n, np.integer) else n
+
+
 def _sliced(axis: Axis, start, limit, stride, length) -> Axis:
-    whole = size(axis)
+    start, limit, whole = _whole_number(start), _whole_number(limit), size(axis)
     if same(whole, length):
         return axis
     if stride != 1 and isinstance(whole, int) and whole == length * stride and start < stride:
@@ -287,9 +294,8 @@ def _concatenate(ties: Ties, node: Node):
 
 def _pad(ties: Ties, node: Node):
     made = []
-    for axis, (low, high, inner) in zip(
-        ties.of(node.inputs[0]), node.params["padding_config"], strict=True
-    ):
+    for axis, config in zip(ties.of(node.inputs[0]), node.params["padding_config"], strict=True):
+        low, high, inner = map(_whole_number, config)
         if inner or low < 0 or high < 0:
             freeze(axis, "padding changes it")
             made.append(None)

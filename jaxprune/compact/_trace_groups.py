@@ -114,6 +114,7 @@ def trace_groups(apply, params, *args) -> Groups:
         leaves=tuple(leaf for leaf in leaves if leaf is not None),
         apply=apply,
         structure=flatten(params)[2],
+        paths=tuple(traced.paths),
         _ties=ties,
         _roots=roots,
         _numbers={leaves[i].path: numbers[i] for i in known},

@@ -84,6 +84,9 @@ class _Walk:
             return [self.product(node, zeros)]
         if name.startswith(("reduce_", "arg")) and "axes" in node.params:
             return self.reduction(node, zeros)
+        if name in _INFINITE_AT_0:
+            zero = zeros[_INFINITE_AT_0[name]]
+            self.flag(_NOTHING if zero is None else zero, f"{name} is not finite where it is 0")
         if name in ("mul", "and"):
             made = _union(zeros)
         elif name in _ALL_OF:
@@ -208,6 +211,9 @@ def _not_above(x):
 def _not_below(x):
     return x >= 0
 
+
+_INFINITE_AT_0 = {"div": 1, "log": 0, "rsqrt": 0}
+"""Which operand makes something that is not finite of 0."""
 
 _WITH_SCALARS: Mapping[str, tuple] = {
     "clamp": (_not_above, None, _not_below),
