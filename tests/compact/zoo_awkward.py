@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from zoo_case import Case, linen, normal, raw
+from zoo_case import Case, generator, linen, normal, raw
 
 X = normal(3, 6)
 BETWEEN = {"in": (6, 12), "out": (12, 5)}
@@ -203,31 +203,29 @@ RESIDUAL = SCALE | {"up": (12, 10), "down": (10, 12)}
 
 def indices_as_parameters(key):
     """Integers among the parameters choose channels."""
-    keys = jax.random.split(key, 4)
+    rng = generator(key)
     params = {
-        "in": jax.random.normal(keys[0], (6, 12)),
-        "index": jax.random.permutation(keys[1], 12)[:8],
-        "out": jax.random.normal(keys[2], (8, 5)),
+        "in": normal(6, 12)(rng),
+        "index": jnp.asarray(rng.permutation(12)[:8]),
+        "out": normal(8, 5)(rng),
     }
 
     def apply(p, x):
         return jnp.tanh(x @ p["in"])[:, p["index"]] @ p["out"]
 
-    return apply, params, (jax.random.normal(keys[3], (3, 6)),)
+    return apply, params, (X(rng),)
 
 
 def complex_parameters(key):
     """Kernels of complex numbers."""
-    keys = jax.random.split(key, 3)
-    params = {
-        "in": jax.random.normal(keys[0], (6, 12), jnp.complex64),
-        "out": jax.random.normal(keys[1], (12, 5), jnp.complex64),
-    }
+    rng = generator(key)
+    shapes = {"in": (6, 12), "out": (12, 5)}
+    params = {name: lax.complex(*(normal(*shapes[name])(rng) for _ in "ri")) for name in shapes}
 
     def apply(p, x):
         return jnp.abs((x * (1 + 0j)) @ p["in"] @ p["out"])
 
-    return apply, params, (jax.random.normal(keys[2], (3, 6)),)
+    return apply, params, (X(rng),)
 
 
 def channel_shuffle(x):
