@@ -117,7 +117,7 @@ def fori_loop(p, x):
 
 
 def cond(p, x):
-    return lax.cond(x.sum() > 0, lambda x: jnp.tanh(x @ p["square"]), lambda x: -x, x)
+    return lax.cond(x.max() > 0, lambda x: jnp.tanh(x @ p["square"]), lambda x: -x, x)
 
 
 @jax.custom_vjp

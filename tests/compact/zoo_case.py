@@ -133,15 +133,14 @@ def generator(key):
 
 
 def drawn(rng, shapes):
-    """Noise for kernels, by their fan-in; vectors away from zero; variances that are positive."""
+    """Noise for kernels, by their fan-in; vectors such that few units of a relu are dead."""
 
     def one(path, leaf):
-        if "var" in jax.tree_util.keystr(path).lower():
-            value = rng.uniform(0.5, 1.5, leaf.shape)
-        elif len(leaf.shape) > 1:
+        if len(leaf.shape) > 1:
             value = rng.standard_normal(leaf.shape) * math.sqrt(1.5 / math.prod(leaf.shape[:-1]))
         else:
-            value = rng.uniform(0.3, 0.9, leaf.shape) * rng.choice([-1, 1], leaf.shape)
+            value = rng.uniform(0.3, 1.2, leaf.shape)
+            value = -value if "mean" in jax.tree_util.keystr(path) else value
         return jnp.asarray(value, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(one, shapes)
