@@ -2,6 +2,7 @@
 
 Images are [batch, height, width, 3]. `apply(variables, images, train=False)` gives logits; with
 `train=True` batch norm takes the batch's own statistics, and `mutable=["batch_stats"]` keeps them.
+Transformers are in `benchmarks.transformers`.
 """
 
 import math
@@ -39,9 +40,9 @@ def mobilenet_v2(classes=1000):
     return MobileNetV2(classes)
 
 
-def count(module, *inputs, **kwargs):
-    """The number of parameters of a module; nothing is computed."""
-    shapes = jax.eval_shape(lambda key: module.init(key, *inputs, **kwargs), jax.random.key(0))
+def count(module, *inputs):
+    """The number of parameters of a module; inputs may be shapes, and nothing is computed."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
 
 

@@ -19,7 +19,7 @@ def made(case):
 
 @functools.cache
 def ran(case):
-    """What it traces to, answers, and the gradient of the sum of squares."""
+    """What it traces to, its answers, and the gradient of their sum of squares, by path."""
     apply, params, args = made(case)
 
     def loss(params):
@@ -31,14 +31,15 @@ def ran(case):
             _, slope, answers = jax.jvp(loss, (params,), (params,), has_aux=True)
             return answers, slope
         grads, answers = jax.grad(loss, has_aux=True, allow_int=True)(params)
-        floats = [g for g in jax.tree.leaves(grads) if g.dtype != jax.dtypes.float0]
-        return answers, floats
+        return answers, jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, grads)
 
-    return jax.make_jaxpr(apply)(params, *args), *map(leaves, jax.jit(both)(params))
-
-
-def leaves(tree):
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    answers, gradient = jax.jit(both)(params)
+    gradient = jax.tree_util.tree_leaves_with_path(gradient)
+    return (
+        jax.make_jaxpr(apply)(params, *args),
+        [np.asarray(answer) for answer in answers],
+        {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in gradient},
+    )
 
 
 every_case = pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
@@ -50,7 +51,7 @@ def test_names_are_unique():
 
 @every_case
 def test_parameters_are_random_and_nonzero(case):
-    for leaf in leaves(made(case)[1]):
+    for leaf in map(np.asarray, jax.tree.leaves(made(case)[1])):
         if np.issubdtype(leaf.dtype, np.inexact):
             assert leaf.all()
             assert leaf.size == 1 or len(np.unique(leaf)) > 1
@@ -73,6 +74,14 @@ def test_examples_of_a_batch_get_different_answers(case):
 
 @every_case
 def test_it_has_a_gradient(case):
-    gradient = ran(case)[2]
+    gradient = ran(case)[2].values()
     assert all(np.isfinite(leaf).all() for leaf in gradient)
     assert any(np.any(leaf) for leaf in gradient)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_parameter_of_an_ordinary_network_matters(case):
+    """But a bias of keys, which softmax takes out, and statistics that the batch's replace."""
+    idle = {path for path, leaf in ran(case)[2].items() if not np.any(leaf)}
+    unread = "batch_stats" if case.name == "linen batch norm of the batch" else "['key']['bias']"
+    assert all(unread in path for path in idle)

@@ -7,6 +7,7 @@ by convention, so that what is cut wrongly shows. Widths within a network differ
 """
 
 import zoo_awkward
+import zoo_awkward_linen
 import zoo_decoders
 import zoo_equinox
 import zoo_linen
@@ -22,4 +23,4 @@ CASES = [
     *zoo_raw.CASES,
     *zoo_decoders.CASES,
 ]
-AWKWARD = [*zoo_awkward.CASES]
+AWKWARD = [*zoo_awkward.CASES, *zoo_awkward_linen.CASES]

@@ -1,4 +1,7 @@
-"""What an entry of the zoo is, and how each library makes one."""
+"""What an entry of the zoo is, and how each library makes one.
+
+Layers are initialized as shapes alone and NumPy draws the values: nothing is compiled.
+"""
 
 import dataclasses
 import functools
@@ -9,6 +12,7 @@ import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 
@@ -22,34 +26,39 @@ class Case:
 
 def normal(*shape):
     """An input of noise."""
-    return lambda key: jax.random.normal(key, shape)
+    return lambda rng: jnp.asarray(rng.standard_normal(shape, np.float32))
 
 
 def tokens(vocabulary, *shape):
     """An input of integers."""
-    return lambda key: jax.random.randint(key, shape, 0, vocabulary)
+    return lambda rng: jnp.asarray(rng.integers(vocabulary, size=shape, dtype=np.int32))
+
+
+def prng_key(rng):
+    """An input that is a key."""
+    return jax.random.key(rng.integers(2**31))
 
 
 def linen(body, *inputs, rngs=(), mutable=False):
     """A function that makes layers.
 
-    With the name of a stream in `rngs`, a key is its argument. What is `mutable` changes during the
-    call and is dropped.
+    With the name of a stream in `rngs`, a key is its last argument. What is `mutable` changes
+    during the call and is dropped.
     """
-    module = Net(body)
+    module, number = Net(body), len(inputs)
 
     def make(key):
-        args, keys = _args(key, inputs), jax.random.split(key, 1 + len(rngs))
-        streams = dict(zip(rngs, keys[1:], strict=True))
-        variables = jax.jit(module.init)({"params": keys[0], **streams}, *args)
+        rng = generator(key)
+        args = [make(rng) for make in (*inputs, *[prng_key] * len(rngs))]
+        streams = dict(zip(rngs, args[number:], strict=True))
+        shapes = jax.eval_shape(module.init, {"params": key, **streams}, *args[:number])
 
         def apply(variables, *args):
-            given = dict(zip(rngs, args[len(inputs) :], strict=True))
-            own = args[: len(inputs)]
-            answer = module.apply(variables, *own, rngs=given, mutable=mutable)
+            streams = dict(zip(rngs, args[number:], strict=True))
+            answer = module.apply(variables, *args[:number], rngs=streams, mutable=mutable)
             return answer[0] if mutable else answer
 
-        return _plain(apply), _perturbed(key, variables), (*args, *streams.values())
+        return _plain(apply), drawn(rng, shapes), tuple(args)
 
     return Case(_name("linen", body), make)
 
@@ -66,28 +75,39 @@ def nnx_case(build, *inputs):
     """A module of NNX: its parameters and statistics are the state."""
 
     def make(key):
-        model = build(nnx.Rngs(key))
+        rng = generator(key)
+        model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
         model.eval()
         graph, state, rest = nnx.split(model, nnx.Any(nnx.Param, nnx.BatchStat), ...)
+        rest = jax.tree.map(_start, rest)
 
         def apply(state, *args):
-            return nnx.merge(graph, state, rest)(*args)
+            return nnx.merge(graph, state, rest, copy=True)(*args)
 
-        return _plain(apply), _perturbed(key, state), _args(key, inputs)
+        return _plain(apply), drawn(rng, state), tuple(make(rng) for make in inputs)
 
     return Case(_name("nnx", build), make)
+
+
+def _start(leaf):
+    """Keys and counters of NNX."""
+    counts = jnp.issubdtype(leaf.dtype, jnp.integer)
+    return jnp.zeros(leaf.shape, leaf.dtype) if counts else jax.random.key(0)
 
 
 def equinox_case(build, *inputs):
     """A module of Equinox over examples; what is no array is not among the parameters."""
 
     def make(key):
-        params, rest = eqx.partition(build(key), eqx.is_inexact_array)
+        rng = generator(key)
+        shapes, rest = eqx.partition(
+            eqx.filter_eval_shape(build, key), lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
+        )
 
         def apply(params, *args):
             return jax.vmap(eqx.combine(params, rest))(*args)
 
-        return _plain(apply), _perturbed(key, params), _args(key, inputs)
+        return _plain(apply), drawn(rng, shapes), tuple(make(rng) for make in inputs)
 
     return Case(_name("equinox", build), make)
 
@@ -96,35 +116,34 @@ def raw(apply, shapes, *inputs):
     """A function of a tree of arrays, drawn by their shapes."""
 
     def make(key):
-        leaves, treedef = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
-        keys = jax.random.split(jax.random.fold_in(key, 1), len(leaves))
-        params = [_drawn(*each) for each in zip(keys, leaves, strict=True)]
-        return _plain(apply), jax.tree.unflatten(treedef, params), _args(key, inputs)
+        rng = generator(key)
+        structs = jax.tree.map(
+            lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+            shapes,
+            is_leaf=lambda leaf: isinstance(leaf, tuple),
+        )
+        return _plain(apply), drawn(rng, structs), tuple(make(rng) for make in inputs)
 
     return Case(_name("raw", apply), make)
 
 
-def _drawn(key, shape):
-    fan_in = math.prod(shape[:-1])  # 1 for a vector
-    return jax.random.normal(key, shape) * (math.sqrt(1.5 / fan_in) if len(shape) > 1 else 0.5)
+def generator(key):
+    """NumPy's generator from a key."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
-def _perturbed(key, tree):
-    """Zeros and ones become random, ones stay positive."""
+def drawn(rng, shapes):
+    """Noise for kernels, by their fan-in; vectors such that few units of a relu are dead."""
 
-    def one(key, leaf):
-        uniform = jax.random.uniform(key, leaf.shape, minval=0.5, maxval=1.5)
-        shifted = jnp.where(leaf == 0, (uniform - 1.0) * 0.7, leaf)
-        return jnp.where(leaf == 1, uniform, shifted).astype(leaf.dtype)
+    def one(path, leaf):
+        if len(leaf.shape) > 1:
+            value = rng.standard_normal(leaf.shape) * math.sqrt(1.5 / math.prod(leaf.shape[:-1]))
+        else:
+            value = rng.uniform(0.3, 1.2, leaf.shape)
+            value = -value if "mean" in jax.tree_util.keystr(path) else value
+        return jnp.asarray(value, leaf.dtype)
 
-    leaves, treedef = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.fold_in(key, 2), len(leaves))
-    return jax.tree.unflatten(treedef, map(one, keys, leaves))
-
-
-def _args(key, inputs):
-    keys = jax.random.split(jax.random.fold_in(key, 3), len(inputs))
-    return tuple(make(key) for make, key in zip(inputs, keys, strict=True))
+    return jax.tree_util.tree_map_with_path(one, shapes)
 
 
 def _plain(apply):

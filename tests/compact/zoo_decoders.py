@@ -187,7 +187,7 @@ def unrolled(p, x):
     x = p["table"][x]
     for each in p["layers"]:
         x = layer(fused, mlp, each, x)
-    return x @ p["head"]
+    return rms_norm(p["norm"], x) @ p["head"]
 
 
 ONE = shapes(FUSED, GLU_PAIR)["layer"]

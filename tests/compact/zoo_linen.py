@@ -29,7 +29,7 @@ def mlp(x):
 
 def dense_general(x):
     x = nn.relu(nn.DenseGeneral((3, 8))(x))
-    x = nn.relu(nn.DenseGeneral((4, 6), axis=(-2, -1))(x))
+    x = nn.gelu(nn.DenseGeneral((4, 6), axis=(-2, -1))(x))
     return nn.DenseGeneral(5, axis=(-2, -1))(x)
 
 
@@ -52,7 +52,7 @@ def batch_norm_of_the_batch(x):
 def pooled_cnn(x):
     x = nn.max_pool(nn.relu(nn.Conv(8, (3, 3))(x)), (2, 2), (2, 2))
     x = nn.avg_pool(nn.relu(nn.Conv(12, (3, 3))(x)), (2, 2), (2, 2))
-    x = nn.relu(nn.Dense(10)(x.reshape(len(x), -1)))
+    x = nn.gelu(nn.Dense(10)(x.reshape(len(x), -1)))
     return nn.Dense(5)(x)
 
 
@@ -61,7 +61,7 @@ def vgg(x):
         for width in widths:
             x = nn.relu(_norm()(nn.Conv(width, (3, 3))(x)))
         x = nn.max_pool(x, (2, 2), (2, 2))
-    x = nn.relu(nn.Dense(20)(x.reshape(len(x), -1)))
+    x = nn.gelu(nn.Dense(20)(x.reshape(len(x), -1)))
     return nn.Dense(5)(x)
 
 
@@ -154,12 +154,15 @@ def conv_1d(x):
 
 
 def wavenet(x):
-    x, skips = nn.Conv(8, (1,))(x), 0.0
-    for dilation in (1, 2):
+    def gated(x, dilation):
         y = nn.Conv(20, (2,), kernel_dilation=dilation, padding="CAUSAL")(x)
         a, b = jnp.split(y, 2, axis=-1)
-        y = nn.tanh(a) * nn.sigmoid(b)
-        x, skips = x + nn.Conv(8, (1,))(y), skips + nn.Conv(14, (1,))(y)
+        return nn.tanh(a) * nn.sigmoid(b)
+
+    x = nn.Conv(8, (1,))(x)
+    y = gated(x, 1)
+    z = gated(x + nn.Conv(8, (1,))(y), 2)
+    skips = nn.Conv(14, (1,))(y) + nn.Conv(14, (1,))(z)
     return nn.Conv(5, (1,))(nn.relu(skips))
 
 

@@ -56,7 +56,7 @@ class Transformer(nnx.Module):
 
 class LSTM(nnx.Module):
     def __init__(self, rngs):
-        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(4, 8, rngs=rngs), rngs=rngs)
+        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(4, 8, rngs=rngs))
         self.head = nnx.Linear(8, 5, rngs=rngs)
 
     def __call__(self, x):
@@ -78,7 +78,7 @@ class Scan(nnx.Module):
 
     def __init__(self, rngs):
         self.first = nnx.Linear(6, 12, rngs=rngs)
-        self.layers = nnx.vmap(Layer)(rngs.fork(split=3))
+        self.layers = nnx.vmap(Layer)(rngs.split(3))
         self.last = nnx.Linear(12, 5, rngs=rngs)
 
     def __call__(self, x):
