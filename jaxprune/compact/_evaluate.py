@@ -168,7 +168,9 @@ class Evaluation:
         """Whether an operation meets anything that was cut."""
         numbers = (*node.inputs, *node.outputs)
         axes = (axis for number in numbers for axis in self.ties.of(number))
-        return any(map(self.keep.is_cut, axes)) or any(self.is_cut(inner) for body in node.bodies for inner in body.nodes)
+        return any(map(self.keep.is_cut, axes)) or any(
+            self.is_cut(inner) for body in node.bodies for inner in body.nodes
+        )
 
     def _node(self, node: Node, values) -> list:
         if not self.is_cut(node):
@@ -238,7 +240,9 @@ class Evaluation:
 
         def backward(operands, cotangents):
             made = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in node.eqn.outvars]
-            found = dict(zip(smooth, cut(pull, made, results, [*operands, *cotangents]), strict=True))
+            found = dict(
+                zip(smooth, cut(pull, made, results, [*operands, *cotangents]), strict=True)
+            )
             return tuple(found.get(i) for i in range(len(shapes)))
 
         with_rule = jax.custom_vjp(call)

@@ -124,7 +124,12 @@ class Groups:
     def __str__(self):
         """A table; raises ImportError without rich."""
         rows = [
-            [group.name, "; ".join(group.flags) or "equal", str(group.size), str(len(group.members))]
+            [
+                group.name,
+                "; ".join(group.flags) or "equal",
+                str(group.size),
+                str(len(group.members)),
+            ]
             for group in self.groups
         ]
         columns = ["group", "cut against masked", "units", "axes"]

@@ -26,7 +26,7 @@ def plan(
     sparsity=None,
     parameters=None,
     macs=None,
-    bytes=None,  # noqa: A002
+    bytes=None,
     score=magnitude,
     scope="group",
     multiple: int | None = None,

@@ -82,7 +82,9 @@ class Plan:
     def widths(self) -> dict[str, int]:
         """Name of each group -> how many of its units are kept."""
         return {
-            group.name: int(np.sum(self.kept[group.name])) if group.name in self.kept else group.size
+            group.name: int(np.sum(self.kept[group.name]))
+            if group.name in self.kept
+            else group.size
             for group in self.groups
         }
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -50,7 +51,7 @@ def trace_groups(apply, params, *args) -> Groups:
 
     Raises:
       TypeError: apply is no function, or needs values where there are only shapes.
-      ValueError: params has no floating leaf that apply uses.
+      ValueError: apply fails for these shapes, or uses no real floating leaf of params.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -65,7 +66,7 @@ def trace_groups(apply, params, *args) -> Groups:
     References:
       Fang et al., DepGraph: towards any structural pruning, arXiv 2301.12900.
     """
-    traced = trace(apply, params, args)
+    traced = _traced(apply, params, args)
     ties = tie(graph(traced.jaxpr))
     body = ties.graph.body
     leaves = _leaves(params)
@@ -90,7 +91,7 @@ def trace_groups(apply, params, *args) -> Groups:
     read = {root for n in weights for axis in ties.of(n) for root in _axes.roots(axis)}
     if not read & used and not any(ties.graph.shapes[n] == () for n in weights):
         raise ValueError(
-            "the call uses no floating leaf of params; the order is (apply, params, *args)."
+            "the call uses no real floating leaf of params; the order is (apply, params, *args)."
         )
     flags = _zeros.unequal(ties, weights)
     made = {root for axis in ties.made for root in _axes.roots(axis)}
@@ -119,6 +120,24 @@ def trace_groups(apply, params, *args) -> Groups:
         _roots=roots,
         _numbers={leaves[i].path: numbers[i] for i in known},
     )
+
+
+def _traced(apply, params, args):
+    try:
+        return trace(apply, params, args)
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        raise TypeError(
+            "apply makes shapes, or decisions of Python, of values, which a trace does not have: "
+            f"{error}"
+        ) from error
+    except Exception as error:
+        if not callable(apply):
+            raise
+        shapes = [tuple(x.shape) for x in jax.tree.leaves(args) if is_array(x)]
+        raise ValueError(
+            f"apply cannot be traced with these params and arguments of shapes {shapes}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _freeze_all(ties: Ties, number: int, why: str):

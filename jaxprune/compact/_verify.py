@@ -11,8 +11,7 @@ from jaxprune.compact._evaluate import take
 from jaxprune.compact._plan import Plan
 from jaxprune.masks import apply
 
-
-_SMALL = 1e-4
+_SMALL = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ def verify(
 
         error = max |cut - masked| / max |masked|,   of each array; the largest of all
 
-    Derivatives of an array that are below 1e-4 of the largest of all count as that large: some, as
+    Derivatives of an array that are below 1e-3 of the largest of all count as that large: some, as
     of the bias of keys in attention, are 0 but for rounding.
 
     Args:

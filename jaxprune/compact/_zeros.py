@@ -153,7 +153,9 @@ class _Walk:
         """0 at a root where all parts that have the root are."""
         everything = frozenset[Atom]().union(*map(self.roots, node.inputs))
         lost = [
-            self.roots(n) - zero for n, zero in zip(node.inputs, zeros, strict=True) if zero is not None
+            self.roots(n) - zero
+            for n, zero in zip(node.inputs, zeros, strict=True)
+            if zero is not None
         ]
         return everything.difference(*lost) if lost else None
 
