@@ -98,4 +98,4 @@ def trace(function, params, args) -> Traced:
         return [results[i] for i in found]
 
     jaxpr = jax.make_jaxpr(call)(*(values[i] for i in places))
-    return Traced(paths, leaves, places, jaxpr, tuple(result))  # type: ignore[arg-type]
+    return Traced(paths, leaves, places, jaxpr, tuple(result))

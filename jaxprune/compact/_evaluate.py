@@ -38,7 +38,8 @@ class Keep:
         parts = _axes.expand(axis)
         grid = kept.reshape([atom.size for atom in parts])
         vectors = [
-            grid.any(tuple(j for j in range(len(parts)) if j != i)) for i in range(len(parts))
+            np.asarray(grid.any(tuple(j for j in range(len(parts)) if j != i)))
+            for i in range(len(parts))
         ]
         if not np.array_equal(_outer(vectors), kept):
             raise ValueError("indices are kept there that do not go together")
@@ -182,10 +183,9 @@ class Evaluation:
         if name in CUSTOM:
             return self._custom(node, values)
         if name in REMAT:
-            run = functools.partial(self._flat, node.bodies[0])
-            params = node.params
-            run = jax.checkpoint(run, prevent_cse=params["prevent_cse"], policy=params["policy"])
-            return list(run(*values))
+            params = {name: node.params[name] for name in ("prevent_cse", "policy")}
+            call = functools.partial(self._flat, node.bodies[0])
+            return list(jax.checkpoint(call, **params)(*values))
         if name in _LOOPS:
             return _LOOPS[name](self, node, values)
         if name in _PARAMS:
@@ -317,8 +317,7 @@ def _slice(run: Evaluation, node: Node):
 def _pad(run: Evaluation, node: Node):
     (number,) = node.outputs
     made = []
-    for axis, vector, (low, high, inner), n in zip(
-        run.ties.of(number),
+    for vector, (low, high, inner), n in zip(
         run.kept(number),
         node.params["padding_config"],
         run.ties.graph.shapes[number],

@@ -103,7 +103,7 @@ def permutations(
       groups: from `trace_groups`.
       params: the tree that was traced, with values.
       pattern: N:M along the inputs of kernels.
-      escapes, key, sweeps, progress: as in `patterns.permutation`, for each group; the key is split.
+      escapes, key, sweeps, progress: as in `patterns.permutation`, for each group.
 
     Returns:
       Name of a group -> its order. Groups are left out whose order counts, which no kernel reads

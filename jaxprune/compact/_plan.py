@@ -210,15 +210,17 @@ class Plan:
             key = structure, rest, tuple(map(_kind, [*leaves, *others]))
             if key not in cache:
                 dense = {leaf.path: leaf.shape for leaf in self.groups.leaves}
-                whole = structure.unflatten(
-                    [_struct(x, dense[p]) if is_array(x) else x for p, x in zip(paths, leaves)]
-                )
-                shapes = rest.unflatten([_struct(x) if is_array(x) else x for x in others])
-                traced = trace(function, whole, shapes)
-                made = traced, self._evaluation(traced)
+                whole = [
+                    _struct(x, dense[path]) if is_array(x) else x
+                    for path, x in zip(paths, leaves, strict=True)
+                ]
+                shapes = [_struct(x) if is_array(x) else x for x in others]
+                rebuilt = jax.tree.unflatten(rest, shapes)
+                traced = trace(function, structure.unflatten(whole), rebuilt)
+                evaluation = self._evaluation(traced)
                 if any(isinstance(x, jax.core.Tracer) for x in traced.jaxpr.consts):
-                    return _run(*made, [*leaves, *others])
-                cache[key] = made
+                    return _run(traced, evaluation, [*leaves, *others])  # not to outlive its trace
+                cache[key] = traced, evaluation
             return _run(*cache[key], [*leaves, *others])
 
         return run

@@ -293,7 +293,7 @@ def _concatenate(ties: Ties, node: Node):
 
 
 def _pad(ties: Ties, node: Node):
-    made = []
+    made: list[Axis | None] = []
     for axis, config in zip(ties.of(node.inputs[0]), node.params["padding_config"], strict=True):
         low, high, inner = map(_whole_number, config)
         if inner or low < 0 or high < 0:
@@ -330,7 +330,7 @@ def _window(ties: Ties, node: Node):
 def _along(ties: Ties, node: Node):
     """What runs along one axis and leaves the others alone: sums so far, sorting."""
     params = node.params
-    i = params.get("axis", params.get("dimension"))
+    i = params["axis"] if "axis" in params else params["dimension"]
     made = ties.of(node.inputs[0])
     for number in node.inputs[1:]:
         for x, y in zip(made, ties.of(number), strict=True):

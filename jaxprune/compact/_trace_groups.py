@@ -72,22 +72,22 @@ def trace_groups(apply, params, *args) -> Groups:
     leaves = _leaves(params)
     arrays = [i for i in traced.places if i < len(leaves)]
     numbers = dict(zip(arrays, body.inputs, strict=False))
-    known = [i for i, leaf in enumerate(leaves) if leaf is not None and i in numbers]
+    known = {i: leaf for i, leaf in enumerate(leaves) if leaf is not None and i in numbers}
     for number in body.inputs[len(arrays) :]:
         _freeze_all(ties, number, "an argument")
     for number in body.outputs:
         _freeze_all(ties, number, "a result")
     used = {root for axis in ties.used for root in _axes.roots(axis)}
-    for i in known:
+    for i, leaf in known.items():
         for axis in ties.of(numbers[i]):
-            if not jnp.issubdtype(leaves[i].dtype, jnp.floating):
-                freeze(axis, f"the leaf is {leaves[i].dtype}")
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                freeze(axis, f"the leaf is {leaf.dtype}")
             for root in _axes.roots(axis):
                 if root not in used:
                     freeze((root,), "the call does not use it")
                 if len(_units(axis, root)) > 1:
                     freeze((root,), "it is multiplied with itself")
-    weights = [numbers[i] for i in known if leaves[i].weight]
+    weights = [numbers[i] for i, leaf in known.items() if leaf.weight]
     read = {root for n in weights for axis in ties.of(n) for root in _axes.roots(axis)}
     if not read & used and not any(ties.graph.shapes[n] == () for n in weights):
         raise ValueError(
@@ -118,7 +118,7 @@ def trace_groups(apply, params, *args) -> Groups:
         paths=tuple(traced.paths),
         _ties=ties,
         _roots=roots,
-        _numbers={leaves[i].path: numbers[i] for i in known},
+        _numbers={leaf.path: numbers[i] for i, leaf in known.items()},
     )
 
 
