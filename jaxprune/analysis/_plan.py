@@ -29,7 +29,7 @@ class PlannedLeaf:
       rule: which rule decides; "default" if none does.
       dense: why the leaf is left alone, or None.
       pattern: its pattern, or None where it is dense.
-      ranked_with: the name of what it is ranked with: itself, or a scope.
+      ranked_with: the name of what it is ranked with: itself, or a scope; or of its tied groups.
       kept: number of weights that would be kept; None where a ranking decides and there are no
         values to rank.
     """
@@ -166,7 +166,7 @@ def plan(
         planned.append(
             dataclasses.replace(
                 row,
-                pattern=str(target.pattern),
+                pattern=str(setup.tied or target.pattern),
                 ranked_with=setup.labels[target.group],
                 kept=kept[i],
             )
@@ -182,6 +182,8 @@ def _kept(setup, chosen, leaves, given, sparsity, step) -> list[int | None]:
     if not grads and not any(isinstance(x, jax.ShapeDtypeStruct) for x in arrays):
         masks = compute(setup, [jnp.asarray(x) for x in arrays], given, *counts)
         return [num_kept(mask) for mask in masks]
+    if setup.tied is not None:
+        return [None] * len(arrays)
     limbs = counts.num_keep.astype(np.int64)
     units = limbs[:, 0] * (1 << _wide.BITS) + limbs[:, 1]
     alone = [setup.groups.count(t.group) == 1 for t in setup.targets]

@@ -15,6 +15,7 @@ from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._make import make
 from jaxprune.masks._measure import num_kept
 from jaxprune.masks._targets import options
+from jaxprune.masks._tied import check_untied
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
 
@@ -197,6 +198,7 @@ def sensitivity(
     if not callable(metric):
         raise TypeError(f"metric={metric!r} is not a function; give one from params to a scalar.")
     grid = _checked_grid(sparsities)
+    check_untied(pattern, "sensitivity")
     rules = [
         dataclasses.replace(rule, sparsity=None, min_sparsity=None, max_sparsity=None)
         for rule in options(score, pattern, "leaf", None, rules, None, None).rules

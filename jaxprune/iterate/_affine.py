@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxprune._sharding import with_auto_axes
 from jaxprune._tree import flatten
-from jaxprune.masks._targets import Target
+from jaxprune.masks._setup import Target
 from jaxprune.patterns import _pool
 from jaxprune.scores import Criterion
 from jaxprune.select._source import Source

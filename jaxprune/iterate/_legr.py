@@ -15,7 +15,9 @@ from jaxprune._checks import check_key, check_sparsity, key_data
 from jaxprune._tree import flatten
 from jaxprune.iterate._affine import criterion, spreads
 from jaxprune.iterate._evolution import Evolution, LegrState, enter, propose, resume, start
-from jaxprune.masks._targets import Options, Target, options, resolve
+from jaxprune.masks._setup import Options, Target
+from jaxprune.masks._targets import options, resolve
+from jaxprune.masks._tied import check_untied
 from jaxprune.patterns import Channel
 from jaxprune.scores import Criterion
 
@@ -135,6 +137,7 @@ def legr(
     """
     sparsity = check_sparsity(sparsity, "sparsity")
     check_key(key)
+    check_untied(pattern, "legr")
     how = _checked(population, sample, generations, mutate)
     chosen = options(
         score=criterion((), (), (), ()),

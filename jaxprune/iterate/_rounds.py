@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxprune import _table
 from jaxprune._tree import flatten
-from jaxprune.masks._targets import Options
+from jaxprune.masks._setup import Options
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

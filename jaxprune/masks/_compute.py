@@ -11,7 +11,7 @@ from jax import lax
 
 from jaxprune._checks import is_traced
 from jaxprune._sharding import placed_as, varying_as, with_auto_axes
-from jaxprune.masks._targets import Setup, Target
+from jaxprune.masks._setup import Setup, Target
 from jaxprune.scores import Criterion
 from jaxprune.select import _keys, _wide
 from jaxprune.select._select import select
@@ -162,11 +162,17 @@ def compute(setup: Setup, leaves, given: Given, num_keep, lower, upper, *, in_up
       A list of bool arrays.
     """
     leaves, given = lax.stop_gradient((leaves, given))
+    alive = given.alive
+    if setup.tied is not None:  # a weight may be pruned as part of one unit and live in another
+        given = given._replace(alive=None)
     ranked = [
         _ranked(target, w, given, i)
         for i, (target, w) in enumerate(zip(setup.targets, leaves, strict=True))
     ]
-    alive = [None] * len(leaves) if given.alive is None else given.alive
+    if setup.tied is not None:
+        program = functools.partial(_compute_tied, setup.program([True] * len(leaves)))
+        return with_auto_axes(program, ranked, alive, num_keep, lower, upper, like=leaves)
+    alive = [None] * len(leaves) if alive is None else alive
     setup = setup.program([x is None for x in alive])
     return highest(setup, ranked, leaves, num_keep, lower, upper, in_update=in_update)
 
@@ -200,3 +206,31 @@ def _compute(setup: Setup, ranked, num_keep, lower, upper, in_update):
         mask = target.pattern.expand(mask, target.shape)
         full.append(mask if target.units == target.size else placed_as(mask, x))
     return full
+
+
+@functools.partial(jax.jit, static_argnames=("setup",))
+def _compute_tied(setup: Setup, ranked, alive, num_keep, lower, upper):
+    """The same where units have weights in several leaves, from a mask of each or None."""
+    tied, ranking = setup.tied, setup.ranking
+    assert tied is not None
+    paths = [t.path for t in setup.targets]
+    scores = [t.criterion.function(x) for t, x in zip(setup.targets, ranked, strict=True)]
+    if alive is not None:
+        zeros = [jnp.zeros((), x.dtype) for x in scores]
+        scores = [jnp.where(a, x, z) for a, x, z in zip(alive, scores, zeros, strict=True)]
+    units = tied.sums(dict(zip(paths, scores, strict=True)))
+    if alive is not None:
+        left = tied.sums(dict(zip(paths, (a.astype(jnp.float32) for a in alive), strict=True)))
+        units = [jnp.where(jnp.isnan(x), jnp.finfo(x.dtype).min, x) for x in units]
+        units = [jnp.where(n > 0, x, -jnp.inf) for n, x in zip(left, units, strict=True)]
+    sources = [Source(x) for x in units]
+    kept = select(
+        sources,
+        ranking.groups,
+        jnp.asarray(num_keep),
+        lower=None if lower is None else jnp.asarray(lower),
+        upper=None if upper is None else jnp.asarray(upper),
+        costs=ranking.costs,
+    )
+    masks = tied.expand(kept)
+    return [placed_as(masks[path], x) for path, x in zip(paths, ranked, strict=True)]

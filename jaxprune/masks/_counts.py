@@ -10,7 +10,7 @@ import numpy as np
 from jaxprune import allocate as _allocate
 from jaxprune._checks import check_sparsity, is_traced
 from jaxprune.masks._room import check_pattern, check_room, dense_cost
-from jaxprune.masks._targets import Setup
+from jaxprune.masks._setup import Setup
 from jaxprune.select import _wide
 
 
@@ -36,6 +36,7 @@ def count(setup: Setup, allocate, sparsity, *, progress=1.0, step=None) -> Count
       TypeError: an allocation other than uniform at a traced sparsity.
       ValueError: the bounds leave no room for the sparsity.
     """
+    setup = setup.ranking
     own = [_own_sparsity(t, progress, step) for t in setup.targets]
     if is_traced(sparsity) or is_traced(progress) or any(is_traced(s) for s in own):
         return _count_traced(setup, allocate, sparsity, progress, own)

@@ -6,7 +6,7 @@ from jax import lax
 
 from jaxprune.masks._compute import Given, compute, highest, scores_of
 from jaxprune.masks._counts import Counts
-from jaxprune.masks._targets import Setup
+from jaxprune.masks._setup import Setup
 from jaxprune.scores import Criterion
 
 

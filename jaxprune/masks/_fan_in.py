@@ -8,7 +8,7 @@ from jaxprune._sharding import with_auto_axes
 from jaxprune.masks._compute import Given, scores_of
 from jaxprune.masks._counts import Counts
 from jaxprune.masks._exchange import exchanged
-from jaxprune.masks._targets import Setup
+from jaxprune.masks._setup import Setup
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import Criterion
 from jaxprune.select import _wide, top_k_mask

@@ -6,7 +6,8 @@ from jaxprune._checks import check_sparsity, is_traced
 from jaxprune._tree import flatten
 from jaxprune.masks._compute import Given, compute, params_needed
 from jaxprune.masks._counts import count
-from jaxprune.masks._targets import Options, options, resolve
+from jaxprune.masks._setup import Options
+from jaxprune.masks._targets import options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
 

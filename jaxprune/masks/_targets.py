@@ -1,121 +1,15 @@
-"""What is pruned and how, leaf by leaf, as plain hashable facts."""
+"""From the arguments of a call and a tree to what is pruned."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping
 
 from jaxprune import rules as _rules
 from jaxprune._checks import check_sparsity
 from jaxprune._tree import flatten
 from jaxprune.masks._costs import check_cost, with_costs
-from jaxprune.patterns import Pattern, Unstructured
-from jaxprune.scores import Criterion, as_criterion, magnitude
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """One leaf that is pruned."""
-
-    index: int  # among all leaves of the tree
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    pattern: Pattern
-    criterion: Criterion
-    group: int  # leaves of one group are ranked against each other
-    rule: str
-    sparsity: Any = None  # its own: a number or a schedule
-    min_sparsity: float | None = None
-    max_sparsity: float | None = None
-    cost: int = 1  # of a unit, beside those of the group
-
-    @property
-    def size(self) -> int:
-        """How many weights."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def units(self) -> int:
-        """How many things are ranked: weights, or blocks, or channels."""
-        return self.pattern.num_units(self.shape)
-
-    @property
-    def bounded(self) -> bool:
-        """Whether a ranking may not give it any sparsity."""
-        return self.min_sparsity is not None or self.max_sparsity is not None
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """All leaves that are pruned, in the order of the tree, and the names of their groups.
-
-    `alone` says of each group whether it is a leaf that is ranked by itself.
-    """
-
-    targets: tuple[Target, ...]
-    labels: tuple[str, ...]
-    alone: tuple[bool, ...]
-
-    @property
-    def groups(self) -> tuple[int, ...]:
-        """For each target the number of its group."""
-        return tuple(t.group for t in self.targets)
-
-    @property
-    def costs(self) -> tuple[int, ...] | None:
-        """What a unit of each target costs; None where all cost the same."""
-        costs = tuple(t.cost for t in self.targets)
-        return None if set(costs) == {1} else costs
-
-    def ranked_by(self, criterion: Criterion) -> "Setup":
-        """The same with another criterion for every leaf."""
-        targets = (dataclasses.replace(t, criterion=criterion) for t in self.targets)
-        return dataclasses.replace(self, targets=tuple(targets))
-
-    def program(self, in_place) -> "Setup":
-        """What a compiled selection depends on: equal programs are compiled once.
-
-        Scores that are not made in the selection are its input, whatever made them.
-
-        Args:
-          in_place: for each target whether selection may make scores from the leaf.
-        """
-        targets = (
-            _programmed(t, may and t.criterion.fused)
-            for t, may in zip(self.targets, in_place, strict=True)
-        )
-        return dataclasses.replace(self, targets=tuple(targets))
-
-
-def _programmed(target: Target, fused: bool) -> Target:
-    return dataclasses.replace(
-        target,
-        criterion=target.criterion if fused else _STORED,
-        rule="",
-        sparsity=None,
-        min_sparsity=None,
-        max_sparsity=None,
-    )
-
-
-_STORED = Criterion(lambda scores: scores, elementwise=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How to prune, before a tree is seen. The arguments that `make` and `prune` share."""
-
-    score: Any = magnitude
-    pattern: Any = Unstructured()  # noqa: RUF009
-    scope: str | Callable[[str], str] = "leaf"
-    allocate: Any = None
-    rules: tuple[_rules.Rule, ...] = ()
-    min_sparsity: float | None = None
-    max_sparsity: float | None = None
-    cost: Any = None  # pairs of a path and a fraction
-    mapped: int = 0  # how many of the rules, the last ones, come from a mapping
+from jaxprune.masks._setup import Options, Setup, Target
+from jaxprune.masks._tied import resolve_tied
+from jaxprune.patterns import Pattern, Tied
+from jaxprune.scores import as_criterion
 
 
 def options(
@@ -129,7 +23,9 @@ def options(
         if not isinstance(rule, _rules.Rule):
             raise TypeError(f"rules holds {rule!r}; give jaxprune.Rule(path, ...).")
     for where, one in [("pattern", pattern), *((str(r), r.pattern) for r in rules if r.pattern)]:
-        if not isinstance(one, Pattern) or isinstance(one, type):
+        if isinstance(one, Tied) and where != "pattern":
+            raise TypeError(f"{where}: tied groups are of several leaves; give them as pattern=.")
+        if not isinstance(one, Pattern | Tied) or isinstance(one, type):
             raise TypeError(
                 f"{where}: {one!r} is no pattern; give one such as jaxprune.Unstructured() or "
                 "jaxprune.NM(2, 4)."
@@ -187,6 +83,8 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
     if not paths:
         raise ValueError("params is an empty tree: there is nothing to prune.")
     check_distinct(paths)
+    if isinstance(options.pattern, Tied):
+        return resolve_tied(options.pattern, paths, leaves, options)
     decisions = _rules.decide(paths, leaves, options.rules)
     _check_mapping(paths, decisions, options)
     targets, labels = [], []
@@ -198,7 +96,7 @@ def resolve(params, options: Options) -> tuple[Setup, list[_rules.Decision]]:
         shape = tuple(leaf.shape)
         pattern.check(shape, path)
         alone = options.scope == "leaf" or rule.sparsity is not None
-        label = ("leaf", path) if alone else ("scope", _label(options.scope, path))
+        label = options.label(path, alone=alone)
         if label not in labels:
             labels.append(label)
         low, high = rule.min_sparsity, rule.max_sparsity
@@ -241,23 +139,14 @@ def check_distinct(paths):
 
 def _check_mapping(paths, decisions, options):
     """A sparsity given by a mapping must not be hidden by a rule for the same leaf."""
-    for rule in options.rules[len(options.rules) - options.mapped :]:
+    for rule in options.mapping:
         for path, decision in zip(paths, decisions, strict=True):
-            hidden = decision.rule not in options.rules[len(options.rules) - options.mapped :]
+            hidden = decision.rule not in options.mapping
             if rule.matches(path) and hidden and decision.dense is None:
                 raise ValueError(
                     f"allocate gives {path} the sparsity {rule.sparsity}, but {decision.rule} "
                     "matches it first; write the sparsity into that rule."
                 )
-
-
-def _label(scope, path):
-    if scope == "global":
-        return "global"
-    label = scope(path)
-    if not isinstance(label, str | int):
-        raise TypeError(f"scope gave {label!r} for {path}; it must give a label, a string.")
-    return str(label)
 
 
 def _check_together(targets):

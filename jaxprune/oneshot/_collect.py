@@ -12,7 +12,8 @@ from jaxprune import _table
 from jaxprune._checks import is_traced
 from jaxprune._tree import flatten, floating, replaced
 from jaxprune.masks._make import place
-from jaxprune.masks._targets import Setup, options, resolve
+from jaxprune.masks._setup import Setup
+from jaxprune.masks._targets import options, resolve
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
 from jaxprune.scores._criterion import started

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxprune.masks._counts import count
 from jaxprune.masks._make import check_reachable
-from jaxprune.masks._targets import Setup, Target
+from jaxprune.masks._setup import Setup, Target
 from jaxprune.oneshot._layers import Layer, order_of
 from jaxprune.oneshot.cores import Cut
 from jaxprune.patterns import NM, Block, Unstructured

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxprune.masks._targets import Setup, Target
+from jaxprune.masks._setup import Setup, Target
 from jaxprune.oneshot import _views
 from jaxprune.oneshot._march import March
 from jaxprune.oneshot._products import Order, Rows

@@ -4,7 +4,9 @@ import dataclasses
 import time
 
 from jaxprune._checks import check_sparsity, is_traced
-from jaxprune.masks._targets import Setup, options, resolve
+from jaxprune.masks._setup import Setup
+from jaxprune.masks._targets import options, resolve
+from jaxprune.masks._tied import check_untied
 from jaxprune.oneshot import _cuts
 from jaxprune.oneshot._layers import find_layers
 from jaxprune.oneshot._march import March, listed
@@ -102,6 +104,7 @@ def prune_model(
     sparsity = check_sparsity(sparsity, "sparsity")
     if is_traced(sparsity):
         raise TypeError("sparsity is traced; prune_model runs on the host, pass a Python float.")
+    check_untied(pattern, "prune_model")
     chosen = options(_by_method, pattern, "leaf", allocate, rules, None, None)
     scored = next((rule for rule in chosen.rules if rule.score is not None), None)
     if scored is not None:

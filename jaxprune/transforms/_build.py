@@ -15,7 +15,9 @@ from jaxprune.masks._compute import Given, compute, params_needed
 from jaxprune.masks._exchange import drawn, exchange
 from jaxprune.masks._fan_in import check_enough, check_matrices, fan_in_exchange, fan_in_start
 from jaxprune.masks._make import place
-from jaxprune.masks._targets import Options, resolve
+from jaxprune.masks._setup import Options
+from jaxprune.masks._targets import resolve
+from jaxprune.masks._tied import check_untied
 from jaxprune.scores import Criterion
 from jaxprune.transforms import _events
 from jaxprune.transforms._criteria import (
@@ -128,6 +130,8 @@ def build(
     if inner is not None:
         check_inner(inner)
         inner = optax.with_extra_args_support(inner)
+    if regrow is not None:
+        check_untied(chosen.pattern, "an exchange of weights")
     moves = _Moves(None, None) if regrow is None else _Moves(regrow.grow, regrow.fan_in)
     check_criteria(chosen, inner, moves.grow)
     kinds, reads_grads = kinds_of(chosen), uses_grads(chosen, moves.grow)

@@ -13,7 +13,7 @@ from jaxprune._sharding import varying_as
 from jaxprune._tree import floating, replaced
 from jaxprune.masks._bits import from_bits
 from jaxprune.masks._make import place
-from jaxprune.masks._targets import Options, Setup
+from jaxprune.masks._setup import Options, Setup
 from jaxprune.scores import as_criterion
 from jaxprune.scores._criterion import started
 
@@ -46,11 +46,14 @@ def needed(setup: Setup, grads, grow=None) -> list:
 
 
 def alive(setup: Setup, masks, leaves) -> list | None:
-    """For each target whose criterion is signed its mask, from the state; None for others."""
+    """For each target whose criterion is signed its mask, from the state; None for others.
+
+    Where axes are tied, for all if there is one: a unit has weights in several.
+    """
     if not any(t.criterion.signed for t in setup.targets):
         return None
     return [
-        from_bits(mask, w) if t.criterion.signed else None
+        from_bits(mask, w) if t.criterion.signed or setup.tied is not None else None
         for t, mask, w in zip(setup.targets, masks, leaves, strict=True)
     ]
 

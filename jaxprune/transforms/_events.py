@@ -69,16 +69,17 @@ def table(course: Course, setup, allocate) -> tuple[np.ndarray, Counts]:
     """
     values = course.values
     assert values is not None
-    own = any(callable(t.sparsity) for t in setup.targets)
+    targets = setup.ranking.targets
+    own = any(callable(t.sparsity) for t in targets)
     steps = course.events.all().tolist()
     keys = list(zip(values, steps, strict=True)) if own else [(v, None) for v in values]
     rows = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    if len(rows) * len(setup.targets) > _MOST_ENTRIES:
+    if len(rows) * len(targets) > _MOST_ENTRIES:
         raise ValueError(
-            f"{len(rows)} events with a sparsity of their own for {len(setup.targets)} leaves are "
+            f"{len(rows)} events with a sparsity of their own for {len(targets)} leaves are "
             "too many; space them out with when=jaxprune.every(n, ...)."
         )
-    for target in setup.targets:
+    for target in targets:
         check_reachable(target, values[-1], steps[-1])
     counts = [
         count(setup, allocate, v, progress=progress_of(v, values[-1]), step=step)

@@ -13,6 +13,7 @@ from jaxprune._sharding import with_auto_axes
 from jaxprune._tree import flatten
 from jaxprune.masks._apply import match
 from jaxprune.masks._targets import options, resolve
+from jaxprune.masks._tied import check_untied
 from jaxprune.patterns import Channel, Unstructured
 from jaxprune.scores import magnitude
 from jaxprune.transforms._inner import NO_PARAMS, is_placeholder
@@ -163,6 +164,7 @@ def group_lasso(
     References:
       Yuan and Lin, 2006; Wen et al., Learning structured sparsity, arXiv 1608.03665.
     """
+    check_untied(pattern, "group_lasso")
     targets = _prunable(rules, pattern)
 
     def choose(params):
