@@ -2,6 +2,7 @@
 
 from jaxprune import allocate as allocate
 from jaxprune import analysis as analysis
+from jaxprune import compact as compact
 from jaxprune import iterate as iterate
 from jaxprune import masks as masks
 from jaxprune import oneshot as oneshot
@@ -60,6 +61,7 @@ __all__ = [
     "allocate",
     "analysis",
     "apply_masks",
+    "compact",
     "constant",
     "cosine",
     "every",

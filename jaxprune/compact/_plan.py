@@ -200,7 +200,7 @@ class Plan:
           ValueError: when called, with a tree that was not cut like this, or if the function does
             something with removed parts that the traced call did not.
         """
-        cache: dict[Any, Any] = {}
+        cache: dict[Any, tuple[Any, Evaluation]] = {}
 
         @functools.wraps(function)
         def run(tree, *args):
