@@ -36,7 +36,6 @@ def load(path, like=None, *, max_bytes: int | None = None):
 
     Example:
       >>> import os
-    import zlib
       >>> import numpy as np
       >>> from jaxprune import export
       >>> export.save("tree.safetensors", {"layers": [np.zeros(2), np.ones(2)]})
@@ -67,7 +66,6 @@ def load_masks(path, like=None, *, max_bytes: int | None = None):
 
     Example:
       >>> import os
-    import zlib
       >>> import numpy as np
       >>> from jaxprune import export
       >>> params = {"bias": np.ones(1), "kernel": np.array([0.0, 0.0, 2.0])}
@@ -95,7 +93,6 @@ def load_metadata(path) -> dict[str, str]:
 
     Example:
       >>> import os
-    import zlib
       >>> import numpy as np
       >>> from jaxprune import export
       >>> export.save("named.safetensors", np.ones(3), metadata={"step": "100"})

@@ -4,6 +4,8 @@ import os
 import resource
 import signal
 import stat
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +140,41 @@ def test_like(tmp_path, like, message):
         assert str(caught.value).startswith(str(path))
 
 
-def test_bad_values_below_an_overflow_warn(tmp_path):
+def test_values_that_overflow_warn(tmp_path):
     with pytest.warns(RuntimeWarning, match="overflow"):
         export.save(tmp_path / "w", {"w": np.full(3, 1e30, np.float32)}, dtype="float16")
+
+
+def test_zstandard_is_asked_for_by_name(tmp_path, monkeypatch):
+    tree = {"w": np.zeros(1000, np.float32)}
+    export.save(tmp_path / "w", tree, compress="zstd")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    export.save(tmp_path / "plain", tree)
+    np.testing.assert_array_equal(export.load(tmp_path / "plain")["w"], tree["w"])
+    for call in (
+        lambda: export.save(tmp_path / "w", tree, compress="zstd"),
+        lambda: export.load(tmp_path / "w"),
+        lambda: export.sizes(tree),
+    ):
+        with pytest.raises(ImportError, match=r"needs zstandard; .*jaxprune\[export\]"):
+            call()
+
+
+def test_flatbuffers_are_asked_for_by_name(tmp_path):
+    code = """
+import sys
+sys.modules["flatbuffers"] = None
+import jax.numpy as jnp
+from jaxprune import export
+open("f", "wb").close()
+for call in (export.save_function, lambda path, *_: export.load_function(path)):
+    try:
+        call("f", jnp.sin, jnp.zeros(2))
+    except ImportError as error:
+        print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    says = "needs flatbuffers; install it with: pip install 'jaxprune[export]'"
+    assert run.stdout.splitlines() == [f"save_function {says}", f"load_function {says}"]
