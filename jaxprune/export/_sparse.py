@@ -19,7 +19,7 @@ def to_bcoo(w, mask=None) -> "sparse.BCOO":
     bytes = kept * (itemsize + 4 * axes)
 
     The number kept becomes a shape, so this runs on the host and not under jit. The format is for
-    other code that wants it: as a way to multiply it is slower than dense up to 98 % zeros.
+    other code that wants it: as a way to multiply it is slower than dense, but for very few kept.
 
     Args:
       w: an array of one axis or more.
@@ -56,8 +56,8 @@ def to_bcsr(w, mask=None) -> "sparse.BCSR":
 
     bytes = kept * (itemsize + 4) + 4 * (rows + 1)
 
-    On CPUs `sparse @ dense` in float32 gains from about 90 % zeros up; it has no gradient worth
-    using. Like `to_bcoo` it runs on the host.
+    On CPUs `sparse @ dense` in float32 gains from about 90 % zeros up. Like `to_bcoo` this runs on
+    the host.
 
     Args:
       w: a matrix; flatten a kernel of more axes first: `w.reshape(-1, w.shape[-1])`.
