@@ -3,6 +3,7 @@
 from jaxprune import allocate as allocate
 from jaxprune import analysis as analysis
 from jaxprune import compact as compact
+from jaxprune import export as export
 from jaxprune import iterate as iterate
 from jaxprune import masks as masks
 from jaxprune import oneshot as oneshot
@@ -66,6 +67,7 @@ __all__ = [
     "cosine",
     "every",
     "exponential",
+    "export",
     "get_masks",
     "group_lasso",
     "growing_l2",
