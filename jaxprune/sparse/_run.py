@@ -28,7 +28,7 @@ class Notes:
         """One warning for each leaf."""
         for path, names in self.uses.items():
             warnings.warn(
-                f"sparse_apply: {path} is made dense in each call, for {', '.join(names)}. Where "
+                f"sparse_apply: {path or 'the leaf'} is made dense in each call, for {', '.join(names)}. Where "
                 f"that is all it is used for, leave it dense: to_blocks(..., rules={{{path!r}: "
                 "False}).",
                 stacklevel=4,

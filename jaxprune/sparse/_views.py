@@ -36,6 +36,11 @@ class View:
         """Of the value."""
         return tuple(math.prod(n for n, _ in factors) for factors in self.axes)
 
+    @property
+    def size(self) -> int:
+        """How many weights, zeros included."""
+        return math.prod(self.shape)
+
 
 def whole(leaf: BlockELL, path: str) -> View:
     """All of a leaf, as it is."""
@@ -73,19 +78,17 @@ def moved(view: View, eqn, bind) -> View | None:
         return dataclasses.replace(view, blocks=dataclasses.replace(view.blocks, blocks=made))
     if name == "transpose":
         return _with_axes(view, tuple(view.axes[i] for i in params["permutation"]))
-    if name == "reshape" and params.get("dimensions") is None:
-        return _reshaped(view, shape)
-    if name in ("squeeze", "expand_dims"):
-        return _reshaped(view, shape)
-    if name == "broadcast_in_dim" and math.prod(shape) == math.prod(view.shape):
-        return _reshaped(view, shape)
-    return None
+    in_order = (name in _IN_ORDER and params.get("dimensions") is None) or name == "squeeze"
+    return _reshaped(view, shape) if in_order and math.prod(shape) == view.size else None
 
 
 _EACH = frozenset(
     {"convert_element_type", "copy", "copy_p", "name", "neg", "reduce_precision", "stop_gradient"}
 )
 """What is done to each weight by itself, and makes 0 of 0."""
+
+_IN_ORDER = frozenset({"broadcast_in_dim", "expand_dims", "reduce_sum", "reshape"})
+"""What leaves weights in their order, if it leaves their number."""
 
 
 class _Roles(NamedTuple):
