@@ -28,9 +28,9 @@ class Notes:
         """One warning for each leaf."""
         for path, names in self.uses.items():
             warnings.warn(
-                f"sparse_apply: {path or 'the leaf'} is made dense in each call, for {', '.join(names)}. Where "
-                f"that is all it is used for, leave it dense: to_blocks(..., rules={{{path!r}: "
-                "False}).",
+                f"sparse_apply: {path or 'the leaf'} is made dense in each call, for "
+                f"{', '.join(names)}. Where that is all it is used for, leave it dense: "
+                f"to_blocks(..., rules={{{path!r}: False}}).",
                 stacklevel=4,
             )
 
