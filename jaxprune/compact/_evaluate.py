@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune._program import bind
+from jaxprune._program import bind, scan_arity
 from jaxprune.compact import _axes
 from jaxprune.compact._axes import Atom, Axis
-from jaxprune.compact._graph import CUSTOM, REMAT, Body, Node, graph, loop
+from jaxprune.compact._graph import CUSTOM, REMAT, Body, Node, graph
 from jaxprune.compact._ties import MADE, Ties, tie
 
 Kept = Sequence[np.ndarray | None]
@@ -251,18 +251,18 @@ class Evaluation:
 
 
 def _scan(run: Evaluation, node: Node, values) -> list:
-    params, arity, (body,) = node.params, loop(node.eqn), node.bodies
-    whole = arity.constants + arity.carried
-    constants = values[: arity.constants]
+    params, (body,) = node.params, node.bodies
+    first, carried = scan_arity(node.eqn)
+    constants = values[:first]
 
     def step(carry, rows):
         made = run.run(body, [*constants, *carry, *rows])
-        return made[: arity.carried], made[arity.carried :]
+        return made[:carried], made[carried:]
 
     carry, stacked = lax.scan(
         step,
-        values[arity.constants : whole],
-        values[whole:],
+        values[first : first + carried],
+        values[first + carried :],
         length=params["length"],
         reverse=params["reverse"],
         unroll=params["unroll"],

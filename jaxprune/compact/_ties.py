@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from jaxprune._program import scan_arity
 from jaxprune.compact import _axes
 from jaxprune.compact._axes import Axis, cut, freeze, new, same, size, unite
-from jaxprune.compact._graph import Body, Graph, Node, loop
+from jaxprune.compact._graph import Body, Graph, Node
 
 MOVES = frozenset({"slice", "split", "squeeze", "transpose", "reshape", "convert_element_type"})
 """Operations that use of their operand what is used of their result."""
@@ -132,15 +133,15 @@ def _unite_all(values, others):
 
 def _scan(ties: Ties, node: Node):
     inputs = [ties.of(number) for number in node.inputs]
-    arity = loop(node.eqn)
-    whole = arity.constants + arity.carried
+    constants, carried = scan_arity(node.eqn)
+    whole = constants + carried
     for axes in inputs[whole:]:
         freeze(axes[0], "a loop runs along it")
-    carry = inputs[arity.constants : whole]
+    carry = inputs[constants:whole]
     made = _enter(ties, node.bodies[0], [*inputs[:whole], *(axes[1:] for axes in inputs[whole:])])
-    _unite_all(carry, made[: arity.carried])
+    _unite_all(carry, made[:carried])
     stacked = new(node.params["length"], "a loop runs along it")
-    return [*carry, *([stacked, *axes] for axes in made[arity.carried :])]
+    return [*carry, *([stacked, *axes] for axes in made[carried:])]
 
 
 def _dot(ties: Ties, node: Node):

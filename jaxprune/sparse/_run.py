@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax import lax
 
+from jaxprune._program import bind, opened, scan_arity
 from jaxprune.sparse import _views
 from jaxprune.sparse._views import View
 
@@ -37,7 +38,7 @@ class Notes:
 
 def run(jaxpr, values: Sequence[Any], notes: Notes) -> list[Any]:
     """The results of a program, given its arguments; each an array, or a view of blocks."""
-    jaxpr, constants = _opened(jaxpr)
+    jaxpr, constants = opened(jaxpr)
     known = dict(zip(jaxpr.constvars, constants, strict=True))
     known |= dict(zip(jaxpr.invars, values, strict=True))
 
@@ -53,15 +54,6 @@ def run(jaxpr, values: Sequence[Any], notes: Notes) -> list[Any]:
 def run_to_arrays(jaxpr, values: Sequence[Any], notes: Notes) -> list[Any]:
     """The same, with views among the results made dense."""
     return [_array(value, notes, "a result") for value in run(jaxpr, values, notes)]
-
-
-def bind(eqn, values) -> Sequence[Any]:
-    """What an equation makes of arrays."""
-    params = eqn.primitive.get_bind_params(eqn.params)
-    functions, params = params if isinstance(params, tuple) else ((), params)
-    with eqn.ctx.manager:
-        made = eqn.primitive.bind(*functions, *values, **params)
-    return made if eqn.primitive.multiple_results else [made]
 
 
 def _equation(eqn, values, notes) -> Sequence[Any]:
@@ -90,17 +82,12 @@ def _equation(eqn, values, notes) -> Sequence[Any]:
 
 
 def _scan(eqn, values, notes) -> Sequence[Any]:
-    """A loop whose body meets views: shared by all turns, or stacked and taken one a turn.
-
-    How many constants it has, and how much it carries, is read off ranks: versions of jax differ in
-    where they say so.
-    """
+    """A loop whose body meets views: shared by all turns, or stacked and taken one a turn."""
     params, body = eqn.params, eqn.params["jaxpr"]
-    inner = _opened(body)[0]
-    whole = _of_equal_rank(eqn.invars, inner.invars)
-    carried = _of_equal_rank(eqn.outvars, inner.outvars)
-    constants = values[: whole - carried]
-    start = [_array(value, notes, "scan") for value in values[whole - carried : whole]]
+    first, carried = scan_arity(eqn)
+    whole = first + carried
+    constants = values[:first]
+    start = [_array(value, notes, "scan") for value in values[first:whole]]
     # A stack that is handed to the loop already says what a turn sees; the loop slices its arrays.
     turns = [_views.turn(value) if isinstance(value, View) else None for value in values[whole:]]
     stacked = [
@@ -117,21 +104,9 @@ def _scan(eqn, values, notes) -> Sequence[Any]:
     return [*carry, *made]
 
 
-def _of_equal_rank(outside, inside) -> int:
-    pairs = zip(outside, inside, strict=True)
-    return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in pairs)
-
-
 def _array(value, notes, name):
     """A value as an array."""
     if isinstance(value, View):
         notes.add(value, name)
         return _views.dense(value)
     return value
-
-
-def _opened(jaxpr):
-    """A program and the values of its constants."""
-    if hasattr(jaxpr, "jaxpr") and jaxpr.jaxpr is not jaxpr:
-        return jaxpr.jaxpr, jaxpr.consts
-    return jaxpr, getattr(jaxpr, "consts", ())
