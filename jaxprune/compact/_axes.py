@@ -67,11 +67,12 @@ def pieces(atom: Atom) -> list[Axis]:
     """The axes side by side in a root; the atom alone if it is not known to have any."""
     if atom.pieces is None:
         return [(atom,)]
-    made = []
+    made: list[Axis] = []
     for axis in atom.pieces:
         roots = expand(axis)
         made += pieces(roots[0]) if len(roots) == 1 else [tuple(roots)]
-    return made
+    atom.pieces = made  # flat from now on, or concatenations of concatenations take long
+    return list(made)
 
 
 def roots(axis: Axis) -> list[Atom]:

@@ -22,7 +22,8 @@ def cut(tree, kept: Mapping[str, Kept]):
     """
     paths, leaves, structure = flatten(tree)
     known = {tuple(path.split("/")): path for path in kept}
-    known |= {key[1:]: path for key, path in list(known.items()) if key[0] == "params" and key[1:]}
+    inside = {key[1:]: path for key, path in known.items() if key[0] == "params" and key[1:]}
+    known = inside | known
     new, found = {}, False
     for path, leaf in zip(paths, leaves, strict=True):
         match = _match(tuple(path.split("/")), known)

@@ -337,6 +337,12 @@ def _window_sizes(run: Evaluation, node: Node):
     return {"slice_sizes": tuple(new)}
 
 
+def _tile(run: Evaluation, node: Node):
+    (number,), (result,) = node.inputs, node.outputs
+    pairs = zip(run.sizes(result), run.sizes(number), strict=True)
+    return {"reps": tuple(whole // one for whole, one in pairs)}
+
+
 _PARAMS = {
     "broadcast_in_dim": lambda run, node: {"shape": run.sizes(node.outputs[0])},
     "conv_general_dilated": lambda run, node: {
@@ -350,5 +356,6 @@ _PARAMS = {
     "split": lambda run, node: {
         "sizes": tuple(run.sizes(n)[node.params["axis"]] for n in node.outputs)
     },
+    "tile": _tile,
 }
 """What changes among the parameters of an operation that meets what was cut."""

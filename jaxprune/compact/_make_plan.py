@@ -39,7 +39,7 @@ def plan(
 ) -> Plan:
     """Chooses which units of each group are kept, and how many.
 
-        width of a group = units * (1 - sparsity), to the nearest multiple
+        width of a group = units * (1 - sparsity), to the nearest multiple or the whole
         kept units       = those of the highest scores
 
     With a budget the sparsity is the lowest at which all budgets are met.
@@ -92,6 +92,8 @@ def plan(
     multiple = _MULTIPLES.get(jax.default_backend(), 16) if multiple is None else multiple
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
         raise ValueError(f"multiple={multiple!r} must be a whole number from 1.")
+    if isinstance(min_width, bool) or not isinstance(min_width, int | float) or not min_width > 0:
+        raise ValueError(f"min_width={min_width!r} must be a fraction below 1, or units from 1.")
     scores = group_scores(groups, params, score=score, rules=rules, grads=grads, memory=memory)
     ranked = _Ranked(groups, chosen, scores, multiple, min_width, scope == "global")
     if sparsity is not None:
@@ -161,11 +163,13 @@ class _Ranked:
         return kept
 
     def width(self, group: Group, wanted: float) -> int:
-        """The nearest width that is a multiple, at least the least and at most the whole."""
+        """The nearest width that is a multiple or the whole, and at least the least."""
         least = self.min_width if self.min_width >= 1 else math.ceil(self.min_width * group.size)
         least = min(max(1, int(least)), group.size)
         step = self.step(group)
         rounded = math.floor(wanted / step + 0.5) * step
+        if group.size - wanted < abs(rounded - wanted):
+            return group.size
         return min(max(rounded, math.ceil(least / step) * step), group.size)
 
     def step(self, group: Group) -> int:

@@ -175,7 +175,7 @@ class Plan:
         """
         return cut(tree, self._vectors)
 
-    @property
+    @functools.cached_property
     def apply(self) -> Callable[..., Any]:
         """The function that was traced, for params that were cut."""
         return self.wrap(self.groups.apply)
@@ -288,7 +288,7 @@ def _struct(x, shape=None):
 
 def _kind(x):
     if not is_array(x):
-        return x
+        return type(x), x  # 1 and True are equal, but not the same program
     kind = jax.typeof(x)
     return kind.shape, kind.dtype, kind.weak_type
 

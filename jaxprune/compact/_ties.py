@@ -398,6 +398,12 @@ def _barrier(ties: Ties, node: Node):
     return [ties.of(number) for number in node.inputs]
 
 
+def _tile(ties: Ties, node: Node):
+    """Copies one after the other: the number of the copy runs before the index in it."""
+    reps = map(_whole_number, node.params["reps"])
+    return [[(*new(n), *axis) for n, axis in zip(reps, ties.of(node.inputs[0]), strict=True)]]
+
+
 def _made(ties: Ties, node: Node):
     outputs = [ties.fresh(number) for number in node.outputs]
     ties.made += [axis for axes in outputs for axis in axes]
@@ -462,6 +468,7 @@ RULES = {
     "sort": _along,
     "split": _split,
     "squeeze": _squeeze,
+    "tile": _tile,
     "transpose": _transpose,
     **dict.fromkeys(MADE, _made),
 }

@@ -14,6 +14,7 @@ from jaxprune.compact._axes import Atom, Axis, freeze
 from jaxprune.compact._graph import graph
 from jaxprune.compact._groups import Frozen, Group, Groups, Leaf, Member
 from jaxprune.compact._ties import Ties, tie
+from jaxprune.masks._targets import check_distinct
 
 _STATE = frozenset({"mean", "var"})
 """Names of leaves that are running statistics, where nothing else tells."""
@@ -51,7 +52,8 @@ def trace_groups(apply, params, *args) -> Groups:
 
     Raises:
       TypeError: apply is no function, or needs values where there are only shapes.
-      ValueError: apply fails for these shapes, or uses no real floating leaf of params.
+      ValueError: apply fails for these shapes, or uses no real floating leaf of params; two leaves
+        have one path.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -105,7 +107,7 @@ def trace_groups(apply, params, *args) -> Groups:
                 members=tuple(members),
                 flags=tuple(flags.get(root, ())),
                 ordered="what is no parameter runs along it" if root in made else None,
-                step=min(_steps(ties, numbers.values(), root)),
+                step=min(int((member.units == 0).sum()) for member in members),
             )
         )
         roots[name] = root
@@ -148,6 +150,7 @@ def _freeze_all(ties: Ties, number: int, why: str):
 def _leaves(params) -> list[Leaf | None]:
     """What is known of the leaves, None for those that are no arrays."""
     paths, leaves, _ = flatten(params)
+    check_distinct(paths)
     state = _state_paths(params, paths)
     return [
         Leaf(
@@ -235,14 +238,6 @@ def _beside(parts) -> list[np.ndarray]:
         for k in range(number)
     ]
     return [np.concatenate(row) for row in rows]
-
-
-def _steps(ties: Ties, numbers, root: Atom) -> Iterator[int]:
-    """For each axis along which a root runs how many indices a unit is."""
-    for number in numbers:
-        for axis in ties.of(number):
-            for units in _units(axis, root):
-                yield int((units == 0).sum())
 
 
 def _frozen(ties: Ties, numbers: Mapping[int, int], leaves) -> Iterator[Frozen]:

@@ -202,7 +202,8 @@ _FIRST = frozenset(
     | {"dynamic_slice", "erf", "erf_inv", "expm1", "floor", "gather", "imag", "log1p"}
     | {"name", "neg", "real", "reduce_precision", "reduce_window_max", "reduce_window_min"}
     | {"reduce_window_sum", "rem", "reshape", "rev", "round", "sign", "sin", "sinh", "slice"}
-    | {"split", "sqrt", "square", "squeeze", "stop_gradient", "tan", "tanh", "transpose"}
+    | {"split", "sqrt", "square", "squeeze", "stop_gradient", "tan", "tanh", "tile"}
+    | {"transpose"}
 )
 """0 where the first operand is."""
 
