@@ -8,8 +8,10 @@ import numpy as np
 
 from jaxprune import sparse
 
+PLAIN = sparse.Matrix()
 
-def blocky(seed, shape, matrix=sparse.Matrix(), block=(4, 4), density=0.4):
+
+def blocky(seed, shape, matrix=PLAIN, block=(4, 4), density=0.4):
     """Float32 weights of which some blocks of each matrix are 0, columns unevenly."""
     rng = np.random.default_rng(seed)
     end = matrix.stack + matrix.inputs
@@ -20,7 +22,7 @@ def blocky(seed, shape, matrix=sparse.Matrix(), block=(4, 4), density=0.4):
     return (rng.normal(size=mask.shape) * mask).reshape(shape).astype(np.float32)
 
 
-def blocks_of(w, matrix=sparse.Matrix(), block=(4, 4)):
+def blocks_of(w, matrix=PLAIN, block=(4, 4)):
     """One array as blocks."""
     return sparse.to_blocks({"w": jnp.asarray(w)}, block=block, rules={"w": matrix})["w"]
 
