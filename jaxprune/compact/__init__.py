@@ -1,5 +1,6 @@
 """Smaller models: which axes of parameters are tied, what to keep of them, and cutting the rest."""
 
+from jaxprune.compact._from_masks import plan_from_masks as plan_from_masks
 from jaxprune.compact._groups import Frozen as Frozen
 from jaxprune.compact._groups import Group as Group
 from jaxprune.compact._groups import Groups as Groups
@@ -24,6 +25,7 @@ __all__ = [
     "permutations",
     "permute",
     "plan",
+    "plan_from_masks",
     "trace_groups",
     "verify",
 ]

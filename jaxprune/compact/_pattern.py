@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxprune.compact._evaluate import Kept
 from jaxprune.compact._groups import Groups
 from jaxprune.masks._unit_scores import unit_scores
 from jaxprune.patterns import Group, Member, Tied
@@ -35,6 +36,34 @@ def tied(groups: Groups, keep: Mapping[str, int | None], under: str | None = Non
             members.append(Member(path, shape, member.axis, number, member.units))
     sizes = [Group(name, groups[name].size, kept) for name, kept in keep.items()]
     return Tied(tuple(sizes), tuple(members))
+
+
+def masks(groups: Groups, kept: Mapping[str, Kept], under: str | None):
+    """The tree that was traced, or a subtree, with masks in the place of what loses weights.
+
+    Args:
+      groups: of a call.
+      kept: path of each leaf -> what is kept along its axes.
+      under: the key of the subtree.
+    """
+    made = {}
+    for leaf in groups.leaves:
+        vectors = kept[leaf.path]
+        if leaf.weight and any(v is not None for v in vectors):
+            mask = np.ones(leaf.shape, bool)
+            for i, vector in enumerate(vectors):
+                if vector is not None:
+                    mask &= np.expand_dims(vector, [j for j in range(len(leaf.shape)) if j != i])
+            made[leaf.path] = mask
+    tree = groups.structure.unflatten([made.get(path) for path in groups.paths])
+    if under is None:
+        return tree
+    try:
+        return tree[under]
+    except (KeyError, TypeError, IndexError):
+        raise ValueError(
+            f"under={under!r}, but the tree that was traced has no such part."
+        ) from None
 
 
 def group_scores(

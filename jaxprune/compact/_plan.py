@@ -18,7 +18,7 @@ from jaxprune.compact._evaluate import Evaluation
 from jaxprune.compact._graph import graph
 from jaxprune.compact._groups import Groups
 from jaxprune.compact._keep import Keep, Kept, seeded
-from jaxprune.compact._pattern import tied
+from jaxprune.compact._pattern import masks, tied
 from jaxprune.compact._tie import tie
 from jaxprune.patterns import Tied
 
@@ -122,20 +122,11 @@ class Plan:
 
         Returns:
           A tree of bool arrays; None for leaves without removed parts, and for state.
+
+        Raises:
+          ValueError: the tree has no such subtree.
         """
-        made = {}
-        for leaf in self.groups.leaves:
-            vectors = self._vectors[leaf.path]
-            if leaf.weight and any(v is not None for v in vectors):
-                mask = np.ones(leaf.shape, bool)
-                for i, vector in enumerate(vectors):
-                    if vector is not None:
-                        mask &= np.expand_dims(
-                            vector, [j for j in range(len(leaf.shape)) if j != i]
-                        )
-                made[leaf.path] = mask
-        tree = self.groups.structure.unflatten([made.get(path) for path in self.groups.paths])
-        return tree if under is None else tree[under]
+        return masks(self.groups, self._vectors, under)
 
     def pattern(self, under: str | None = None) -> Tied:
         """The groups as a pattern of `prune`, which trains towards these widths.
