@@ -67,8 +67,8 @@ def _left(groups: Groups, masks, prefix: str) -> dict[str, np.ndarray]:
         left[prefix + path] = np.asarray(leaf) != 0
     if not left:
         raise ValueError(
-            f"masks has no array of a leaf that was traced: its paths are {', '.join(paths[:4])}, and those "
-            f"traced {', '.join(list(shapes)[:4])}. Say under= if its paths begin later."
+            f"masks has no array of a leaf that was traced: its paths are {', '.join(paths[:4])}, "
+            f"and those traced {', '.join(list(shapes)[:4])}. Say under= if its paths begin later."
         )
     return left
 
