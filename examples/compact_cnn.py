@@ -21,9 +21,7 @@ import time
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from flax.traverse_util import flatten_dict
 from gmp_digits import BATCH, load_data, random_shift
 from rich.console import Console
 from rich.table import Table
@@ -103,21 +101,6 @@ def train(name, tx, loss, variables, opt_state, steps, data):
     return state
 
 
-def plan_from_masks(groups, masks, under):
-    """The plan that removes every unit whose weights are all masked."""
-    masks, kept = flatten_dict({under: masks}, sep="/"), {}
-    for group in groups:
-        kept[group.name] = np.zeros(group.size, bool)
-        for member in group.members:
-            if member.path not in masks:
-                continue  # running statistics go with their channel
-            mask = masks[member.path]
-            others = tuple(i for i in range(np.ndim(mask)) if i != member.axis)
-            alive = True if mask is None else np.asarray(mask).any(others)
-            kept[group.name][member.units[alive & (member.units >= 0)]] = True
-    return compact.Plan(groups, kept)
-
-
 def accuracy(apply, variables, images, labels):
     return float((jax.jit(apply)(variables, images).argmax(-1) == labels).mean())
 
@@ -184,7 +167,7 @@ def main():
     masked, opt_state = run("pruned", pruner, loss_fn, trained, start, range(cut_at))
 
     # Smaller arrays, of which the same function is made, and the same training goes on.
-    plan = plan_from_masks(groups, jaxprune.get_masks(opt_state), under="params")
+    plan = compact.plan_from_masks(groups, jaxprune.get_masks(opt_state), under="params")
     print(compact.verify(plan, masked, data["test"][0][:BATCH], key=jax.random.key(2)))
     small, moments = plan.cut(masked), plan.cut(opt_state.inner_state)
     tuned, _ = run("compact", adamw, plan.wrap(loss_fn), small, moments, range(cut_at, steps))

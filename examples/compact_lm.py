@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from compact_cnn import milliseconds, plan_from_masks
+from compact_cnn import milliseconds
 from oneshot_lm import cut_windows, spread_windows
 from rich.console import Console
 from rich.table import Table
@@ -136,7 +136,7 @@ def main():
     masked, opt_state = fit("pruned", pruner, params, steps=args.steps)
 
     # Smaller arrays, and the same function of them.
-    plan = plan_from_masks(groups, jaxprune.get_masks(opt_state), under="params")
+    plan = compact.plan_from_masks(groups, jaxprune.get_masks(opt_state), under="params")
     windows = jnp.asarray(spread_windows(held_out, 512))
     some = windows[:4, :-1].astype(int)
     print(compact.verify(plan, {"params": masked}, some, key=jax.random.key(1)))
