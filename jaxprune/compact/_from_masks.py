@@ -67,8 +67,9 @@ def _left(groups: Groups, masks, prefix: str) -> dict[str, np.ndarray]:
         left[prefix + path] = np.asarray(leaf) != 0
     if not left:
         raise ValueError(
-            f"masks has no array of a leaf that was traced: its paths are {', '.join(paths[:4])}, "
-            f"and those traced {', '.join(list(shapes)[:4])}. Say under= if its paths begin later."
+            "masks has no array of a leaf that was traced: its paths are "
+            f"{', '.join(paths[:4])}, those that were traced {', '.join(list(shapes)[:4])}. Say "
+            "under= if masks are of a part."
         )
     return left
 
