@@ -34,8 +34,9 @@ def cut(tree, kept: Mapping[str, Kept]):
         if len(vectors) != leaf.ndim or shape != tuple(leaf.shape):
             raise ValueError(
                 f"{path} has the shape {tuple(leaf.shape)}, which is not that of {match} when it "
-                "was traced: it is of another model, or was cut before. Moments of factored or "
-                "packed shapes cannot be cut; make them anew with the optimizer's init."
+                "was traced: it is of another model, or was cut before. Factored moments cannot be "
+                "cut, make them anew with the optimizer's init; nor packed masks, cut the "
+                "inner_state of jaxprune.prune or keep."
             )
         found = True
         if any(v is not None for v in vectors):

@@ -157,7 +157,7 @@ class Plan:
         Args:
           tree: the tree that was traced, a part of it, or a tree that holds such: leaves are known
             by the ends of their paths, also without the "params" of Flax variables. What is not
-            known stays as it is.
+            known stays as it is. Of the state of `prune` or `keep` give the `inner_state`.
 
         Returns:
           The tree with smaller arrays. Weights that are kept are the same, bit for bit.

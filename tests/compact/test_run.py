@@ -272,17 +272,9 @@ def test_donated_params():
 @pytest.mark.parametrize(
     ("function", "args", "message"),
     [
-        (
-            lambda p, x, h: h * p["b"][:, 0][None],
-            [noise((1, 8))],
-            r"axis 1 of an argument: here it",
-        ),
+        (lambda p, x, h: h * p["b"][:, 0][None], [noise((1, 8))], "axis 1 of an argument: here"),
         (lambda p, x: jnp.sort(p["b"], 0), [], "axis 0 of b: here it has to stay whole: sort runs"),
-        (
-            lambda p, x: p["a"][:, 1:],
-            [],
-            "axis 1 of a: here it is tied to an axis|has to stay whole",
-        ),
+        (lambda p, x: p["a"][:, 1:] * p["a"][:, :-1], [], "axis 1 of a: "),
         (lambda p, x: p["a"].reshape(3, 4, 2).sum(1), [], "indices are kept there that do not go"),
     ],
 )
