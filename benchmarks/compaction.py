@@ -47,15 +47,19 @@ def tokens(length):
 
 
 def cases():
-    """Name -> (module, inputs)."""
+    """Name -> (module, inputs).
+
+    Images are not so small that a last stage is below 3 x 3: XLA on CPU exchanges the operands of a
+    convolution whose window is larger than its image, and then takes 50 times as long as else.
+    """
     words = {"vocabulary": 1024, "width": 512, "heads": 8, "depth": 4}
     gpt2 = transformers.GPT2(context=128, **words)
     llama = transformers.Llama(kv_heads=2, hidden=1408, **words)
     vit = transformers.VisionTransformer(classes=100, width=384, heads=6, depth=6)
     return {
-        "ResNet-18, 64 x 64": (networks.resnet18(), image(64)),
+        "ResNet-18, 96 x 96": (networks.resnet18(), image(96)),
         "small residual, 32 x 32": (SmallResNet(), image(32)),
-        "MobileNetV2, 64 x 64": (networks.mobilenet_v2(), image(64)),
+        "MobileNetV2, 96 x 96": (networks.mobilenet_v2(), image(96)),
         "GPT-2, width 512, 4 layers, 128 tokens": (gpt2, tokens(128)),
         "Llama, width 512, 4 layers, 128 tokens": (llama, tokens(128)),
         "ViT, width 384, 6 layers, 96 x 96": (vit, image(96)),

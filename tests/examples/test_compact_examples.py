@@ -41,7 +41,7 @@ def weights_of_cnn(stream, hidden, late, late_hidden_1, late_hidden_2):
 
 def test_compact_cnn_has_the_planned_size_and_computes_the_same(tmp_path):
     text, found = run("examples/compact_cnn.py", "--quick", "--out", tmp_path)
-    assert found["dense"]["parameters"] == weights_of_cnn(32, 32, 64, 64, 64)
+    assert found["dense"]["parameters"] == weights_of_cnn(48, 48, 96, 96, 96)
     assert found["masked"]["parameters"] == found["dense"]["parameters"]
     kept = re.findall(r"params/(?:stem|block_.)\S+ +\d+ +(\d+)", text)
     stream, hidden, first, late, second = map(int, kept)
