@@ -393,7 +393,22 @@ def _dynamic_update(ties: Ties, node: Node):
     return [operand]
 
 
-def _barrier(ties: Ties, node: Node):
+def _stack(ties: Ties, node: Node):
+    """Values side by side along a new axis, which is tied by nothing else."""
+    first, *others = (ties.of(number) for number in node.inputs)
+    _unite_all([first] * len(others), others)
+    made = list(first)
+    made.insert(node.params["axis"], new(len(node.inputs), "values are stacked along it"))
+    return [made]
+
+
+def _unstack(ties: Ties, node: Node):
+    made = list(ties.of(node.inputs[0]))
+    freeze(made.pop(node.params["axis"]), "it is unstacked")
+    return [made] * len(node.outputs)
+
+
+def _same(ties: Ties, node: Node):
     return [ties.of(number) for number in node.inputs]
 
 
@@ -427,7 +442,15 @@ ELEMENTWISE = frozenset(
     | {"nextafter", "not", "or", "population_count", "pow", "real", "reduce_precision", "rem"}
     | {"round", "rsqrt", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign"}
     | {"sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor"}
-    | {"eq_to", "le_to", "lt_to"}
+    | {"bessel_i0e", "bessel_i1e", "eq_to", "igamma_grad_a", "igammac", "le_to", "log2", "lt_to"}
+    | {
+        "mulhi",
+        "one_minus_square",
+        "polygamma",
+        "polynomial",
+        "regularized_incomplete_beta",
+        "zeta",
+    }
 )
 """Each element of the result is made of the elements at its place alone."""
 
@@ -445,11 +468,12 @@ RULES = {
     "cummin": _along,
     "cumprod": _along,
     "cumsum": _along,
+    "device_put": _same,
     "dot_general": _dot,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update,
     "gather": _gather,
-    "optimization_barrier": _barrier,
+    "optimization_barrier": _same,
     "pad": _pad,
     "reduce_and": _reduce,
     "reduce_max": _reduce,
@@ -463,12 +487,15 @@ RULES = {
     "reshape": _reshape,
     "rev": _reverse,
     "select_n": _select,
+    "sharding_constraint": _same,
     "slice": _slice,
     "sort": _along,
     "split": _split,
     "squeeze": _squeeze,
+    "stack": _stack,
     "tile": _tile,
     "transpose": _transpose,
+    "unstack": _unstack,
     **dict.fromkeys(MADE, _made),
 }
 """What the other operations do to axes."""

@@ -101,7 +101,7 @@ class _Walk:
             made = self.joined(node, zeros)
         elif name == "select_n":
             made = _meet(zeros[1:])
-        elif name == "optimization_barrier":
+        elif name in _SAME:
             return zeros
         else:
             made = _NOTHING
@@ -192,8 +192,13 @@ def _union(zeros: Iterable[Zero]) -> Zero:
     return None if None in known else frozenset[Atom]().union(*(z for z in known if z is not None))
 
 
-_ALL_OF = frozenset({"add", "add_any", "or", "pad", "sort", "sub", "xor", "complex", "cumsum"})
+_ALL_OF = frozenset(
+    {"add", "add_any", "or", "pad", "sort", "sub", "xor", "complex", "cumsum", "stack"}
+)
 """0 where all operands are."""
+
+_SAME = frozenset({"device_put", "optimization_barrier", "sharding_constraint"})
+"""Each result is an operand."""
 
 _FIRST = frozenset(
     {"abs", "asin", "asinh", "atan", "atanh", "bitcast_convert_type", "broadcast_in_dim", "cbrt"}
@@ -202,7 +207,7 @@ _FIRST = frozenset(
     | {"name", "neg", "real", "reduce_precision", "reduce_window_max", "reduce_window_min"}
     | {"reduce_window_sum", "rem", "reshape", "rev", "round", "sign", "sin", "sinh", "slice"}
     | {"split", "sqrt", "square", "squeeze", "stop_gradient", "tan", "tanh", "tile"}
-    | {"transpose"}
+    | {"transpose", "unstack"}
 )
 """0 where the first operand is."""
 
@@ -215,7 +220,7 @@ def _not_below(x):
     return x >= 0
 
 
-_INFINITE_AT_0 = {"div": 1, "log": 0, "rsqrt": 0}
+_INFINITE_AT_0 = {"div": 1, "log": 0, "log2": 0, "rsqrt": 0}
 """Which operand makes something that is not finite of 0."""
 
 _WITH_SCALARS: Mapping[str, tuple] = {
