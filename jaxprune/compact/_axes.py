@@ -41,6 +41,7 @@ class Atom:
 
 def new(size, frozen: str | None = None) -> Axis:
     """An axis of which nothing is known."""
+    frozen = "it is empty" if same(size, 0) else frozen
     return () if same(size, 1) else (Atom(size, frozen),)
 
 

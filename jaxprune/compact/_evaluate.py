@@ -82,6 +82,8 @@ class Evaluation:
             params = {name: node.params[name] for name in ("prevent_cse", "policy")}
             call = functools.partial(self._flat, node.bodies[0])
             return list(jax.checkpoint(call, **params)(*values))
+        if name == "sharding_constraint":
+            return [_constrained(values[0], node)]
         if name in _LOOPS:
             return _LOOPS[name](self, node, values)
         if name in PARAMS:
@@ -144,6 +146,15 @@ class Evaluation:
         with_rule = jax.custom_vjp(call)
         with_rule.defvjp(lambda *operands: (call(*operands), operands), backward)
         return list(with_rule(*values))
+
+
+def _constrained(x, node: Node):
+    """A value placed as is asked, where what is kept can be."""
+    try:
+        node.params["sharding"].shard_shape(x.shape)
+    except ValueError:
+        return x
+    return bind(node.eqn, [x])[0]
 
 
 def _scan(run: Evaluation, node: Node, values) -> list:

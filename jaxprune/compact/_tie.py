@@ -104,7 +104,7 @@ def _scan(ties: Ties, node: Node):
     return [*carry, *([stacked, *axes] for axes in made[carried:])]
 
 
-def _barrier(ties: Ties, node: Node):
+def _same(ties: Ties, node: Node):
     return [ties.of(number) for number in node.inputs]
 
 
@@ -123,7 +123,22 @@ ELEMENTWISE = frozenset(
     | {"nextafter", "not", "or", "population_count", "pow", "real", "reduce_precision", "rem"}
     | {"round", "rsqrt", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign"}
     | {"sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor"}
-    | {"eq_to", "le_to", "lt_to"}
+    | {
+        "bessel_i0e",
+        "bessel_i1e",
+        "eq_to",
+        "igamma_grad_a",
+        "igammac",
+        "le_to",
+        "log2",
+        "lt_to",
+        "mulhi",
+        "one_minus_square",
+        "polygamma",
+        "polynomial",
+        "regularized_incomplete_beta",
+        "zeta",
+    }
 )
 """Each element of the result is made of the elements at its place alone."""
 
@@ -147,7 +162,8 @@ RULES = {
     "dynamic_slice": _moves.dynamic_slice,
     "dynamic_update_slice": _moves.dynamic_update,
     "gather": _moves.gather,
-    "optimization_barrier": _barrier,
+    "device_put": _same,
+    "optimization_barrier": _same,
     "pad": _moves.pad,
     "reduce_and": _sums.reduce,
     "reduce_max": _sums.reduce,
@@ -161,12 +177,15 @@ RULES = {
     "reshape": _moves.reshape,
     "rev": _moves.reverse,
     "select_n": _moves.select,
+    "sharding_constraint": _same,
     "slice": _moves.slice_,
     "sort": _sums.along,
     "split": _moves.split,
+    "stack": _moves.stack,
     "squeeze": _moves.squeeze,
     "tile": _moves.tile,
     "transpose": _moves.transpose,
+    "unstack": _moves.unstack,
     **dict.fromkeys(MADE, _made),
 }
 """What the other operations do to axes."""

@@ -5,6 +5,7 @@ exp, and the values are then added up or compared along the removed axis, the cu
 something else than the masked one.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxprune.compact._graph import Body, Node
 from jaxprune.compact._ties import Ties
 
 Zero = frozenset[Atom] | None
-"""Roots at whose removed indices a value is 0; None: it is 0 everywhere."""
+"""Roots at whose removed indices, along each axis that has them, a value is 0; None: everywhere."""
 
 _NOTHING: frozenset[Atom] = frozenset()
 
@@ -42,14 +43,25 @@ class _Walk:
     def __init__(self, ties: Ties):
         self.ties = ties
         self.found: dict[Atom, list[str]] = {}
-        self.cache: dict[int, frozenset[Atom]] = {}
+        self.cache: dict[int, Counter[Atom]] = {}
+
+    def times(self, number: int) -> Counter[Atom]:
+        """Root -> how often it is in the axes of a value."""
+        if number not in self.cache:
+            axes = self.ties.of(number)
+            self.cache[number] = Counter(root for axis in axes for root in _axes.roots(axis))
+        return self.cache[number]
 
     def roots(self, number: int) -> frozenset[Atom]:
         """Those in the axes of a value."""
-        if number not in self.cache:
-            axes = self.ties.of(number)
-            self.cache[number] = frozenset(root for axis in axes for root in _axes.roots(axis))
-        return self.cache[number]
+        return frozenset(self.times(number))
+
+    def passed(self, zero: Zero, number: int, result: int) -> Zero:
+        """Where a value is 0 that is known to be part of a result along all axes of that."""
+        if zero is None:
+            return None
+        own, made = self.times(number), self.times(result)
+        return frozenset(root for root in zero if made[root] <= own[root])
 
     def over(self, number: int, axes: Iterable[int]) -> frozenset[Atom]:
         """The roots in some axes of a value."""
@@ -85,13 +97,16 @@ class _Walk:
             return [self.product(node, zeros)]
         if name.startswith(("reduce_", "arg")) and "axes" in node.params:
             return self.reduction(node, zeros)
-        if name in _INFINITE_AT_0:
-            zero = zeros[_INFINITE_AT_0[name]]
-            self.flag(_NOTHING if zero is None else zero, f"{name} is not finite where it is 0")
+        self.infinite(node, zeros)
+        if name != "concatenate" and name not in _SAME:
+            pairs = zip(zeros, node.inputs, strict=True)
+            zeros = [self.passed(zero, number, node.outputs[0]) for zero, number in pairs]
         if name in ("mul", "and"):
             made = _union(zeros)
         elif name in _ALL_OF:
             made = _meet(zeros)
+        elif name == "gather" and _fills(node):
+            made = _NOTHING
         elif name in _FIRST or (name == "integer_pow" and node.params["y"] > 0):
             made = zeros[0]
         elif name == "div":
@@ -102,11 +117,22 @@ class _Walk:
             made = self.joined(node, zeros)
         elif name == "select_n":
             made = _meet(zeros[1:])
-        elif name == "optimization_barrier":
+        elif name in _SAME:
             return zeros
         else:
             made = _NOTHING
         return [made] * len(node.outputs)
+
+    def infinite(self, node: Node, zeros: list[Zero]):
+        """Flags where an operation makes something that is not finite of 0."""
+        operand = _INFINITE_AT_0.get(node.name)
+        if node.name == "integer_pow" and node.params["y"] < 0:
+            operand = 0
+        if node.name == "pow" and not _fits(self.ties.graph.scalar(node.inputs[1]), _above):
+            operand = 0
+        zero = None if operand is None else zeros[operand]
+        if zero is not None:
+            self.flag(zero, f"{node.name} is not finite where it is 0")
 
     def nested(self, node: Node, zeros: list[Zero]) -> list[Zero]:
         if node.name == "cond":
@@ -133,14 +159,23 @@ class _Walk:
             carry = after
 
     def product(self, node: Node, zeros: list[Zero]) -> Zero:
-        made = _union(zeros)
+        either = _union(zeros)
+        if either is None:
+            return None
+        numbers = node.params["dimension_numbers"]
         if node.name == "dot_general":
-            summed = self.over(node.inputs[0], node.params["dimension_numbers"][0][0])
+            (left, right), (left_batch, right_batch) = numbers
+            taken = {*left, *left_batch}, {*right, *right_batch}
+            summed = self.over(node.inputs[0], left)
         else:
-            summed = self.over(node.inputs[1], [node.params["dimension_numbers"].rhs_spec[1]])
-        if made is not None:
-            self.flag(summed - made, f"{node.name} adds it up where it is not 0")
-        return made
+            taken = {numbers.lhs_spec[1]}, {numbers.rhs_spec[1]}
+            summed = self.over(node.inputs[1], [numbers.rhs_spec[1]])
+        self.flag(summed - either, f"{node.name} adds it up where it is not 0")
+        for number, zero, gone in zip(node.inputs, zeros, taken, strict=True):
+            if zero is not None:  # an axis of its own has to be one along which it is 0
+                rest = set(range(len(self.ties.of(number)))) - gone
+                either -= self.over(number, rest) - zero
+        return either
 
     def reduction(self, node: Node, zeros: list[Zero]) -> list[Zero]:
         reduced = self.over(node.inputs[0], node.params["axes"])
@@ -172,6 +207,12 @@ class _Walk:
         return _meet([z for z, s, f in zip(zeros, scalars, fits, strict=True) if not _fits(s, f)])
 
 
+def _fills(node: Node) -> bool:
+    """Whether a lookup puts another number than 0 where there is nothing; NaN is a mistake."""
+    fill = node.params.get("fill_value")
+    return fill is not None and fill == fill and fill != 0
+
+
 def _fits(scalar, fits) -> bool:
     return scalar is not None and bool(fits(scalar))
 
@@ -193,8 +234,13 @@ def _union(zeros: Iterable[Zero]) -> Zero:
     return None if None in known else frozenset[Atom]().union(*(z for z in known if z is not None))
 
 
-_ALL_OF = frozenset({"add", "add_any", "or", "pad", "sort", "sub", "xor", "complex", "cumsum"})
+_ALL_OF = frozenset(
+    {"add", "add_any", "or", "pad", "sort", "sub", "xor", "complex", "cumsum", "stack"}
+)
 """0 where all operands are."""
+
+_SAME = frozenset({"device_put", "optimization_barrier", "sharding_constraint"})
+"""Each result is an operand."""
 
 _FIRST = frozenset(
     {"abs", "asin", "asinh", "atan", "atanh", "bitcast_convert_type", "broadcast_in_dim", "cbrt"}
@@ -203,9 +249,13 @@ _FIRST = frozenset(
     | {"name", "neg", "real", "reduce_precision", "reduce_window_max", "reduce_window_min"}
     | {"reduce_window_sum", "rem", "reshape", "rev", "round", "sign", "sin", "sinh", "slice"}
     | {"split", "sqrt", "square", "squeeze", "stop_gradient", "tan", "tanh", "tile"}
-    | {"transpose"}
+    | {"transpose", "unstack"}
 )
 """0 where the first operand is."""
+
+
+def _above(x):
+    return x > 0
 
 
 def _not_above(x):
@@ -216,13 +266,24 @@ def _not_below(x):
     return x >= 0
 
 
-_INFINITE_AT_0 = {"div": 1, "log": 0, "rsqrt": 0}
+_INFINITE_AT_0 = {
+    "acosh": 0,
+    "digamma": 0,
+    "div": 1,
+    "lgamma": 0,
+    "log": 0,
+    "log2": 0,
+    "polygamma": 1,
+    "rem": 1,
+    "rsqrt": 0,
+    "zeta": 0,
+}
 """Which operand makes something that is not finite of 0."""
 
 _WITH_SCALARS: Mapping[str, tuple] = {
     "clamp": (_not_above, None, _not_below),
     "max": (_not_above, _not_above),
     "min": (_not_below, _not_below),
-    "pow": (None, lambda x: x > 0),
+    "pow": (None, _above),
 }
 """Which scalars leave 0 what it is."""

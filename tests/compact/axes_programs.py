@@ -8,10 +8,11 @@ which elements of the argument are added up in it.
 import itertools
 import math
 
+import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-KINDS = ["reshape", "transpose", "slice", "beside", "deal", "tile", "pad", "add"]
+KINDS = ["reshape", "transpose", "slice", "beside", "deal", "tile", "stack", "take", "pad", "add"]
 SHAPES = [(12,), (6, 4), (4, 6), (2, 3, 4), (3, 8)]
 
 
@@ -39,6 +40,13 @@ def _step(module, values, kind, number, given):
         axis, cuts, order = given
         parts = module.split(x, cuts, axis)
         return module.concatenate([parts[i] for i in order], axis)
+    if kind == "stack":
+        other, axis = given
+        return module.stack([values[other], x], axis)
+    if kind == "take":
+        axis, index = given
+        parts = jnp.unstack(x, axis=axis) if module is jnp else np.moveaxis(x, axis, 0)
+        return parts[index]
     if kind == "tile":
         return module.tile(x, given)
     if kind == "pad":
@@ -67,6 +75,7 @@ class _WithSets:
     concatenate = staticmethod(np.concatenate)
     split = staticmethod(np.split)
     tile = staticmethod(np.tile)
+    stack = staticmethod(np.stack)
 
     @staticmethod
     def pad(x, widths):
@@ -102,7 +111,7 @@ def _steps(draw, shapes, number):
     shape = shapes[number]
     axis = draw(st.integers(0, len(shape) - 1))
     n = shape[axis]
-    kind = draw(st.sampled_from(KINDS))
+    kind = draw(st.sampled_from([kind for kind in KINDS if kind != "take" or len(shape) > 1]))
     if kind == "reshape":
         given = draw(st.sampled_from(_factors(math.prod(shape))))
     elif kind == "transpose":
@@ -114,6 +123,11 @@ def _steps(draw, shapes, number):
         cuts = draw(st.lists(st.integers(1, max(1, n - 1)), max_size=2, unique=True).map(sorted))
         cuts = [cut for cut in cuts if cut < n]
         given = axis, cuts, draw(st.permutations(range(len(cuts) + 1)))
+    elif kind == "stack":
+        same = [i for i, s in enumerate(shapes) if s == shape]
+        given = draw(st.sampled_from(same)), draw(st.integers(0, len(shape)))
+    elif kind == "take":
+        given = axis, draw(st.integers(0, n - 1))
     elif kind == "tile":
         given = tuple(2 if i == axis else 1 for i in range(len(shape)))
     elif kind == "pad":
