@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import _table, export, sparse
+from jaxprune._program import is_array
 from jaxprune._tree import flatten
 from jaxprune.analysis._advice import advice
 from jaxprune.analysis._flops import Flops, flops
@@ -176,23 +177,24 @@ def gains(
     baked = params if masks is None else apply(params, masks)
     cost = flops(function, params, *args, masks=masks)
     weights = sum(row.size for row in cost.rows)
-    dense = jax.jit(function)
-    calls: dict[str, Callable[[], Any]] = {"dense": lambda: dense(params, *args)}
+    calls: dict[str, Callable[[], Any]] = {"dense": _compiled(function, params, *args)}
     stored = {"dense": (weights, cost.macs)}
     if masks is not None:
-        masked = jax.jit(lambda p, m, *rest: function(apply(p, m), *rest))
-        calls["masked"] = lambda: masked(params, masks, *args)
-        calls["finalized"] = lambda: dense(baked, *args)
+
+        def masked(params, masks, *args):
+            return function(apply(params, masks), *args)
+
+        calls["masked"] = _compiled(masked, params, masks, *args)
+        calls["finalized"] = _compiled(function, baked, *args)
         stored |= {"masked": (weights, cost.macs), "finalized": (weights, cost.macs)}
     if plan is not None:
-        small, small_call = plan.cut(baked), jax.jit(plan.apply)
-        calls["compact"] = lambda: small_call(small, *args)
-        stored["compact"] = _numbers(small), plan.macs[1]
+        small = plan.cut(baked)
+        calls["compact"] = _compiled(plan.apply, small, *args)
+        stored["compact"] = _numbers(small), flops(plan.apply, small, *args).macs
     blocks = sparse.to_blocks(params, masks, block=block)
     leaves = flatten(blocks, is_leaf=_is_blocks)[1]
     if any(map(_is_blocks, leaves)):
-        block_call = jax.jit(sparse.sparse_apply(function))
-        calls["blocks"] = lambda: block_call(blocks, *args)
+        calls["blocks"] = _compiled(sparse.sparse_apply(function), blocks, *args)
         stored["blocks"] = _numbers(blocks), _block_macs(cost, leaves)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # leaves that blocks are made dense of: they are timed so
@@ -216,6 +218,23 @@ def gains(
         files=files,
         advice=advice(baked, masks, device.platform, plan is not None),
     )
+
+
+def _compiled(function, *args) -> Callable[[], Any]:
+    """A call of a jitted function; leaves of its arguments that are no arrays are constants."""
+    leaves, structure = jax.tree.flatten(args)
+    places = [i for i, x in enumerate(leaves) if is_array(x)]
+
+    def run(*arrays):
+        whole = list(leaves)
+        for i, x in zip(places, arrays, strict=True):
+            whole[i] = x
+        made = function(*jax.tree.unflatten(structure, whole))
+        return [x for x in jax.tree.leaves(made) if is_array(x)]
+
+    program = jax.jit(run)
+    arrays = [leaves[i] for i in places]
+    return lambda: program(*arrays)
 
 
 def _is_blocks(leaf) -> bool:

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 
+import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
+from jaxprune._checks import is_traced
 from jaxprune._program import is_array
+from jaxprune._sharding import cut_if_divisible, with_auto_axes
 from jaxprune._tree import flatten, replaced
 from jaxprune.compact._keep import Kept, take
 
@@ -14,7 +18,8 @@ def cut(tree, kept: Mapping[str, Kept]):
 
     Args:
       tree: params, a part of them, or a tree in which such lie. A leaf is known by the end of its
-        path; of several that fit the longest counts.
+        path; of several that fit the longest counts. Of another model with the same ends of paths
+        leaves of the same shapes are cut as well.
       kept: path of each leaf that was traced -> what is kept along its axes.
 
     Raises:
@@ -40,13 +45,33 @@ def cut(tree, kept: Mapping[str, Kept]):
             )
         found = True
         if any(v is not None for v in vectors):
-            new[path] = take(leaf, vectors)
+            new[path] = _taken(leaf, vectors)
     if not found:
         raise ValueError(
             f"nothing in the tree is known by its path; it has {', '.join(paths[:4])}, and what "
-            f"was traced {', '.join(list(kept)[:4])}."
+            f"was traced {', '.join(list(kept)[:4]) or 'a leaf without a path: put it in a dict'}."
         )
     return replaced(structure, paths, leaves, new)
+
+
+def _taken(leaf, vectors: Kept):
+    """What is kept of a leaf, in its place on devices where they divide it."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        sizes = (n if v is None else int(v.sum()) for n, v in zip(leaf.shape, vectors, strict=True))
+        return jax.ShapeDtypeStruct(tuple(sizes), leaf.dtype)
+    if isinstance(leaf, np.ndarray):
+        return take(leaf, vectors)
+
+    def fit(sharding):
+        for axis, vector in enumerate(vectors):
+            if vector is not None:
+                sharding = cut_if_divisible(sharding, axis, int(vector.sum()))
+        return sharding
+
+    (made,) = with_auto_axes(lambda x: [take(x, vectors)], leaf, like=[leaf], fit=fit)
+    if is_traced(leaf) or not isinstance(leaf.sharding, NamedSharding):
+        return made
+    return jax.device_put(made, fit(leaf.sharding))
 
 
 def _match(keys: tuple[str, ...], known: Mapping[tuple[str, ...], str]) -> str | None:

@@ -110,7 +110,7 @@ class Groups:
 
     def __getitem__(self, name: str | int) -> Group:
         """A group by its name or its number."""
-        if isinstance(name, int):
+        if isinstance(name, int | np.integer):
             return self.groups[name]
         for group in self.groups:
             if group.name == name:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 
 import jax
 import numpy as np
@@ -90,12 +91,13 @@ def plan(
         raise ValueError(f'scope={scope!r} must be "group" or "global".')
     chosen = _chosen(groups, skip, flagged)
     multiple = _MULTIPLES.get(jax.default_backend(), 16) if multiple is None else multiple
-    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+    if isinstance(multiple, bool) or not isinstance(multiple, Integral) or multiple < 1:
         raise ValueError(f"multiple={multiple!r} must be a whole number from 1.")
-    if isinstance(min_width, bool) or not isinstance(min_width, int | float) or not min_width > 0:
+    if isinstance(min_width, bool) or not isinstance(min_width, Real) or not float(min_width) > 0:
         raise ValueError(f"min_width={min_width!r} must be a fraction below 1, or units from 1.")
     scores = group_scores(groups, params, score=score, rules=rules, grads=grads, memory=memory)
-    ranked = _Ranked(groups, chosen, scores, multiple, min_width, scope == "global")
+    together = scope == "global"
+    ranked = _Ranked(groups, chosen, scores, int(multiple), float(min_width), together)
     if sparsity is not None:
         kept = ranked.at(check_sparsity(sparsity, "sparsity"))
     else:
@@ -107,6 +109,10 @@ def _chosen(groups: Groups, skip: Sequence[str], flagged: bool) -> list[Group]:
     if isinstance(skip, str):
         raise TypeError(f"skip={skip!r} must be a sequence: write skip=[{skip!r}].")
     for pattern in skip:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"skip has {pattern!r}, no regular expression: {error}.") from None
         if not any(re.fullmatch(pattern, m.path) for g in groups for m in g.members):
             raise ValueError(f"skip has {pattern!r}, which matches no path of a group in full.")
     chosen = [
@@ -139,11 +145,11 @@ class _Ranked:
         if not self.together:
             wanted = {group.name: group.size * (1 - sparsity) for group in self.chosen}
         else:
-            relative = {g.name: self.relative(g) for g in self.chosen}
-            pooled = np.sort(np.concatenate(list(relative.values())))
-            removed = round(len(pooled) * sparsity)
-            least = pooled[removed] if removed < len(pooled) else np.inf
-            wanted = {name: float((x >= least).sum()) for name, x in relative.items()}
+            pooled = np.concatenate([self.relative(group) for group in self.chosen])
+            owner = np.repeat(np.arange(len(self.chosen)), [g.size for g in self.chosen])
+            removed = np.argsort(pooled, kind="stable")[: round(len(pooled) * sparsity)]
+            gone = np.bincount(owner[removed], minlength=len(self.chosen))
+            wanted = {g.name: g.size - int(n) for g, n in zip(self.chosen, gone, strict=True)}
         return {g.name: self.best(g, self.width(g, wanted[g.name])) for g in self.chosen}
 
     def relative(self, group: Group) -> np.ndarray:
@@ -189,8 +195,9 @@ def _within(ranked: _Ranked, groups: Groups, budgets) -> dict[str, np.ndarray]:
     }
     limits = {}
     for name, budget in budgets.items():
-        if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
+        if isinstance(budget, bool) or not isinstance(budget, Real) or not float(budget) > 0:
             raise ValueError(f"{name}={budget!r} must be a fraction up to 1, or a number above.")
+        budget = float(budget)
         limits[name] = budget * costs[name](groups, Keep()) if budget <= 1 else budget
 
     def excess(kept):

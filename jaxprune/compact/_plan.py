@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,12 +53,14 @@ class Plan:
     kept: Mapping[str, np.ndarray]
 
     def __post_init__(self):
-        for name, kept in self.kept.items():
+        copies = {name: np.array(kept) for name, kept in self.kept.items()}
+        object.__setattr__(self, "kept", types.MappingProxyType(copies))
+        for name, kept in copies.items():
+            kept.flags.writeable = False
             try:
                 size = self.groups[name].size
             except KeyError as error:
                 raise ValueError(error.args[0]) from None
-            kept = np.asarray(kept)
             if kept.dtype != bool or kept.shape != (size,):
                 raise ValueError(
                     f"kept of {name!r} is {kept.dtype} {kept.shape}; it must be bool {(size,)}."
@@ -68,7 +71,7 @@ class Plan:
     @functools.cached_property
     def _keep(self) -> Keep:
         roots = self.groups._roots
-        return Keep({roots[name]: np.asarray(kept) for name, kept in self.kept.items()})
+        return Keep({roots[name]: kept for name, kept in self.kept.items()})
 
     @functools.cached_property
     def _vectors(self) -> dict[str, Kept]:
@@ -181,24 +184,29 @@ class Plan:
         Derivatives, other batch sizes and lengths, random numbers, loops, `jax.checkpoint` and
         custom derivatives go through; mutable state may be returned, and comes out cut.
 
+        As under jit, what the function reads beside its arguments is read once, and leaves of args
+        that are no arrays are constants, which must be hashable. Flags are those of the call that
+        was traced: whether another function computes the same masked and cut is not looked into.
+
         Args:
-          function: `function(tree, *args)` of a tree as was traced, such as a loss, or apply in
-            training.
+          function: `function(tree, *args, **kwargs)` of a tree as was traced, such as a loss, or
+            apply in training.
 
         Returns:
-          A function of the cut tree and the same args.
+          A function of the cut tree and the same arguments.
 
         Raises:
-          ValueError: when called, with a tree that was not cut like this, or if the function does
-            something with removed parts that the traced call did not.
+          TypeError: when called, with an argument that is neither array nor hashable.
+          ValueError: when called, with a tree that was not cut like this, or if the function ties
+            removed parts to what stays whole, which the traced call did not.
         """
         cache: dict[Any, tuple[Any, Evaluation]] = {}
 
         @functools.wraps(function)
-        def run(tree, *args):
+        def run(tree, *args, **kwargs):
             paths, leaves, structure = flatten(tree)
             self._check_cut(paths, leaves)
-            others, rest = jax.tree.flatten(args)
+            others, rest = jax.tree.flatten((args, kwargs))
             key = structure, rest, tuple(map(_kind, [*leaves, *others]))
             if key not in cache:
                 dense = {leaf.path: leaf.shape for leaf in self.groups.leaves}
@@ -208,7 +216,7 @@ class Plan:
                 ]
                 shapes = [_struct(x) if is_array(x) else x for x in others]
                 rebuilt = jax.tree.unflatten(rest, shapes)
-                traced = trace(function, structure.unflatten(whole), rebuilt)
+                traced = trace(_with_keywords(function), structure.unflatten(whole), rebuilt)
                 evaluation = self._evaluation(traced)
                 if any(isinstance(x, jax.core.Tracer) for x in traced.jaxpr.consts):
                     return _run(traced, evaluation, [*leaves, *others])  # not to outlive its trace
@@ -270,6 +278,10 @@ class Plan:
         ]
         columns = ["group", "units", "kept", ""]
         return _table.render("the table of a plan", columns, rows, footer=footer)
+
+
+def _with_keywords(function):
+    return lambda tree, args, kwargs: function(tree, *args, **kwargs)
 
 
 def _struct(x, shape=None):

@@ -108,6 +108,8 @@ def _largest(errors) -> float:
 
 def _error(found, expected, floor=0.0) -> float:
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    alike = ~np.isfinite(expected) & ((found == expected) | (np.isnan(found) & np.isnan(expected)))
+    found, expected = np.where(alike, 0.0, found), np.where(alike, 0.0, expected)
     largest = max(np.abs(expected).max(initial=0.0), floor)
     difference = np.abs(found - expected).max(initial=0.0)
     return float(difference / largest) if largest else float(difference)

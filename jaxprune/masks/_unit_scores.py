@@ -1,7 +1,9 @@
 """Scores of the units of tied groups, without a ranking."""
 
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxprune._sharding import with_auto_axes
 from jaxprune._tree import flatten
 from jaxprune.masks._compute import scores_of
 from jaxprune.masks._make import given_to
@@ -24,4 +26,13 @@ def unit_scores(params, pattern: Tied, *, score, rules=(), grads=None, memory=No
         t.path: scores_of(t, t.criterion, jnp.asarray(leaves[t.index]), given, i)
         for i, t in enumerate(setup.targets)
     }
-    return pattern.sums(scores)
+    arrays = list(scores.values())
+
+    def sums(*arrays):
+        return pattern.sums(dict(zip(scores, arrays, strict=True)))
+
+    def everywhere(sharding):
+        return NamedSharding(sharding.mesh, PartitionSpec())
+
+    like = arrays[:1] * len(pattern.groups)
+    return with_auto_axes(sums, *arrays, like=like, fit=everywhere)
