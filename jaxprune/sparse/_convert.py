@@ -49,8 +49,8 @@ def to_blocks(params, masks=None, *, block=(64, 64), min_sparsity=None, rules=No
 
     Raises:
       TypeError: params are traced, or an argument is of the wrong kind.
-      ValueError: an argument is out of range; a rule is not a regular expression, matches no leaf or
-        one it cannot convert; masks do not fit.
+      ValueError: an argument is out of range; a rule is not a regular expression, matches no leaf
+        or one it cannot convert; masks do not fit.
 
     Example:
       >>> import jax
