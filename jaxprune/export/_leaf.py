@@ -13,7 +13,7 @@ from jaxprune._tree import key_name
 from jaxprune.export import _container, _zstd
 
 _ESCAPES = {"~": "~0", "/": "~1", ":": "~2"}
-_MAX_KEYS = 1_000
+MAX_KEYS = 100  # nested dicts of many more are too deep for repr
 _ENTRY = 128  # about what a second tensor takes in the header
 _FIELDS = {"keys", "dtype", "shape", "masked", "values"}
 
@@ -164,8 +164,8 @@ def parse(record) -> Leaf:
     keys, code = record["keys"], record["dtype"]
     if not isinstance(keys, list) or any(type(key) not in (str, int) for key in keys):
         raise ValueError(f"the keys of a leaf are {str(keys)[:80]}, not strings and integers")
-    if len(keys) > _MAX_KEYS:
-        raise ValueError(f"a leaf lies {len(keys)} keys deep, and {_MAX_KEYS} are allowed")
+    if len(keys) > MAX_KEYS:
+        raise ValueError(f"a leaf lies {len(keys)} keys deep, and {MAX_KEYS} are allowed")
     name = name_of(keys)
     if type(code) is not str or code not in _container.TYPES:
         raise ValueError(f"{name}: the dtype {code!r} is unknown")

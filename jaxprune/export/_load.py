@@ -31,8 +31,9 @@ def load(path, like=None, *, max_bytes: int | None = None):
     Raises:
       ImportError: the file is compressed and zstandard is not installed.
       OSError: the file cannot be read.
-      ValueError: it is damaged, of another kind or version, larger in memory than allowed, or not
-        like `like`; the message names the file and the leaf.
+      ValueError: it is damaged, of another kind or version, larger in memory than allowed, not
+        like `like`, or without `like` mixes strings and integers in a node; the message names the
+        file and the leaf.
 
     Example:
       >>> import os
@@ -176,13 +177,25 @@ def _nested(leaves, values):
     for leaf, value in zip(leaves, values, strict=True):
         node = tree
         for key in leaf.keys[:-1]:
+            _check_kind(node, key, leaf)
             node = node.setdefault(key, {})
             if not isinstance(node, dict):
                 break
         if not leaf.keys or not isinstance(node, dict) or leaf.keys[-1] in node:
             raise ValueError(f"{leaf.name} lies in another leaf, or another in it")
+        _check_kind(node, leaf.keys[-1], leaf)
         node[leaf.keys[-1]] = value
     return tree
+
+
+def _check_kind(node, key, leaf):
+    """JAX sorts the keys of a dict."""
+    other = next(iter(node), key)
+    if type(other) is not type(key):
+        raise ValueError(
+            f"{leaf.name}: the key {key!r} stands beside {other!r}, and a dict of JAX has strings "
+            "or integers alone; give like"
+        )
 
 
 def _arranged(leaves, values, like, *, masks):

@@ -25,7 +25,7 @@ def save(path, tree, *, masks=None, dtype=None, compress=None, level=1, metadata
     is an ordinary tensor.
 
     The file is a container of safetensors and is replaced as a whole or not at all: what raises
-    leaves the old file as it was.
+    leaves the old file as it was. The permissions of a file that is replaced stay.
 
     Args:
       path: of the file.
@@ -44,8 +44,9 @@ def save(path, tree, *, masks=None, dtype=None, compress=None, level=1, metadata
       OSError: the file cannot be written.
       TypeError: a leaf holds PRNG keys, has a dtype that safetensors lacks, or no values; a mask is
         not bool; dtype is not floating; metadata holds other than strings.
-      ValueError: the tree has no arrays; two leaves have one path; masks are of another tree, or
-        prune weights that are not 0; an array lies on other processes' devices.
+      ValueError: the tree has no arrays; two leaves have one path; a leaf lies more than 100 keys
+        deep; keys or metadata are no text of UTF-8; masks are of another tree, or prune weights
+        that are not 0; an array lies on other processes' devices.
 
     Example:
       >>> import os
@@ -103,6 +104,13 @@ def arrays(tree, masks) -> list[tuple[tuple, np.ndarray, np.ndarray | None]]:
         if name in names or name == _container.METADATA:
             raise ValueError(
                 f"save: a leaf cannot be called {name!r}, which is taken; rename a key."
+            )
+        if not _is_text(name):
+            raise ValueError(f"save: {name!r} holds a surrogate, which UTF-8 lacks; rename a key.")
+        if len(keys) > _leaf.MAX_KEYS:
+            raise ValueError(
+                f"save: {name} lies {len(keys)} keys deep, and {_leaf.MAX_KEYS} are allowed; nest "
+                "it less."
             )
         names.add(name)
         array = _on_host(leaf, name)
@@ -175,7 +183,17 @@ def _check_metadata(metadata) -> dict[str, str]:
     for name in (OWN, OWN_SUM):
         if name in metadata:
             raise ValueError(f"metadata: the name {name!r} is taken; choose another.")
+    for name, text in metadata.items():
+        if not _is_text(name + text):
+            raise ValueError(
+                f"metadata: {name!r}: {text!r} holds a surrogate, which UTF-8 lacks; replace it."
+            )
     return dict(metadata)
+
+
+def _is_text(string) -> bool:
+    """Whether UTF-8 can hold it; names of files that are no text come with lone surrogates."""
+    return not any("\ud800" <= c <= "\udfff" for c in string)
 
 
 def _check_dtype(dtype):

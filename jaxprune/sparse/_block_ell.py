@@ -84,8 +84,8 @@ class BlockELL:
 
     Attributes:
       blocks: of each group of block columns an array [*stack, columns, kept, rows, columns of a
-        block]. Where a column keeps fewer blocks than its group stores, the last are padding: zeros
-        whose gradient is exactly 0.
+        block]. Where a column keeps fewer blocks than its group stores, the last are padding: read
+        as zeros, whatever an optimizer puts there, and with gradient exactly 0.
       layout: where they belong; static, so gradients and optimizer states have the same structure.
 
     Example:

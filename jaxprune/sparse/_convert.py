@@ -49,8 +49,8 @@ def to_blocks(params, masks=None, *, block=(64, 64), min_sparsity=None, rules=No
 
     Raises:
       TypeError: params are traced, or an argument is of the wrong kind.
-      ValueError: an argument is out of range, a rule matches no leaf or one it cannot convert, or
-        masks do not fit.
+      ValueError: an argument is out of range; a rule is not a regular expression, matches no leaf
+        or one it cannot convert; masks do not fit.
 
     Example:
       >>> import jax
@@ -154,7 +154,13 @@ def _chosen(rules, paths, leaves):
     for pattern, rule in rules.items():
         if not isinstance(rule, bool | Matrix):
             raise TypeError(f"to_blocks: the rule {pattern!r} is {rule!r}; give a bool or Matrix.")
-        matched = [i for i, path in enumerate(paths) if re.fullmatch(pattern, path)]
+        try:
+            matched = [i for i, path in enumerate(paths) if re.fullmatch(pattern, path)]
+        except re.error as error:
+            raise ValueError(
+                f"to_blocks: the rule {pattern!r} is not a regular expression: {error}; escape "
+                "what is meant literally by re.escape."
+            ) from error
         if not matched:
             some = ", ".join(paths[:8])
             raise ValueError(f"to_blocks: the rule {pattern!r} matches no leaf; paths are {some}.")

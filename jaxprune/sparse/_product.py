@@ -42,7 +42,7 @@ class Blocks:
 
 
 def opened(leaf: BlockELL) -> Blocks:
-    """The arrays of a leaf; padding has no gradient from here on."""
+    """The arrays of a leaf, its padding 0."""
     layout = leaf.layout
     _, m, n = layout.sizes
     rows, counts = ([x.array for x in group] for group in (layout.rows, layout.counts))
@@ -51,12 +51,12 @@ def opened(leaf: BlockELL) -> Blocks:
 
 
 def _only_real(blocks, counts):
-    """The blocks as they are, of which padding has gradient 0."""
+    """The blocks, with 0 in padding whatever is there, so that its gradient is 0, too."""
     most = blocks.shape[-3]
     real = np.arange(most) < counts[..., None]
     if real.all():
         return blocks
-    return jnp.where(real[..., None, None], blocks, lax.stop_gradient(blocks))
+    return jnp.where(real[..., None, None], blocks, 0)
 
 
 def times(x, w: Blocks, dtype, **options):
@@ -116,7 +116,8 @@ def _cut(x, size):
 
 def _joined(pieces, n):
     """[pieces, batch, size] -> [batch, n]."""
-    return pieces.swapaxes(0, 1).reshape(pieces.shape[1], -1)[:, :n]
+    count, batch, size = pieces.shape
+    return pieces.swapaxes(0, 1).reshape(batch, count * size)[:, :n]
 
 
 def _take(pieces, index):

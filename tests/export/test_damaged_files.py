@@ -187,7 +187,7 @@ LEAVES = {
     "field": (lambda own: own["leaves"][0].update(form="x"), "a leaf must have"),
     "keys": (lambda own: own["leaves"][0].update(keys="a"), "keys of a leaf are"),
     "real keys": (lambda own: own["leaves"][0].update(keys=[1.5]), "keys of a leaf are"),
-    "deep keys": (lambda own: own["leaves"][0].update(keys=["a"] * 1001), "1001 keys deep"),
+    "deep keys": (lambda own: own["leaves"][0].update(keys=["a"] * 101), "101 keys deep"),
     "other keys": (lambda own: own["leaves"][0].update(keys=["b"]), "do not belong together"),
     "dtype": (lambda own: own["leaves"][0].update(dtype="F16"), "a/0: its values are F32"),
     "unknown dtype": (lambda own: own["leaves"][0].update(dtype="X"), "the dtype 'X' is unknown"),
@@ -354,6 +354,20 @@ def test_leaves_within_leaves(tmp_path, place):
     head[""] = head.pop("a/c")
     own["leaves"][0]["keys"] = []
     refused(place, file_oracle.described(head, own, payload), "lies in another leaf")
+
+
+@pytest.mark.parametrize("above", [[], ["a"]])
+def test_keys_of_two_kinds_in_one_node(tmp_path, place, above):
+    one = np.ones(1, np.int8)
+    export.save(tmp_path / "w", {"b": one, "c": one})
+    head, payload = file_oracle.header((tmp_path / "w").read_bytes())
+    own = json.loads(head["__metadata__"]["jaxprune"])
+    for leaf, key in zip(own["leaves"], ["b", 1], strict=True):
+        name = leaf["keys"][0]
+        leaf["keys"] = [*above, key, "d"]
+        head["/".join(map(str, leaf["keys"]))] = head.pop(name)
+    message = r"1/d: the key 1 stands beside 'b'.*; give like"
+    refused(place, file_oracle.described(head, own, payload), message)
 
 
 def test_no_file(tmp_path):

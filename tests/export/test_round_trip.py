@@ -235,6 +235,24 @@ def test_flax_boxes(tmp_path):
     identical(loaded["kernel"].value, jnp.eye(16))
 
 
+def test_a_node_with_keys_of_two_kinds_is_loaded_with_like(tmp_path):
+    @jax.tree_util.register_pytree_with_keys_class
+    class Pair(tuple):
+        def tree_flatten_with_keys(self):
+            keys = jax.tree_util.DictKey("b"), jax.tree_util.SequenceKey(1)
+            return list(zip(keys, self, strict=True)), None
+
+        @classmethod
+        def tree_unflatten(cls, aux, children):
+            return cls(children)
+
+    pair = Pair([np.zeros(2, np.float32), np.ones(2, np.float32)])
+    export.save(tmp_path / "w", pair)
+    jax.tree.map(identical, export.load(tmp_path / "w", like=pair), pair)
+    with pytest.raises(ValueError, match="stands beside"):
+        export.load(tmp_path / "w")
+
+
 def test_what_is_masked_comes_back_as_zero_and_a_kept_zero_as_kept(tmp_path):
     params = {"w": np.array([-0.0, 0.0, 3.0, -0.0], np.float32)}
     masks = {"w": np.array([False, True, True, True])}

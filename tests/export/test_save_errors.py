@@ -1,5 +1,6 @@
 """What cannot be saved says why; what fails on the way leaves the old file."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -29,6 +30,7 @@ ONES = np.ones(3, np.float32)
         ({"a": np.array(["x"])}, TypeError, "a is <U1"),
         ({"a": np.array([None])}, TypeError, "a is object"),
         ({"a": jax.ShapeDtypeStruct((2,), jnp.float32)}, TypeError, "a ShapeDtypeStruct without"),
+        ({"a": {"\ud800": ONES}}, ValueError, r"'a/\\ud800' holds a surrogate"),
         ({"__metadata__": ONES}, ValueError, "cannot be called '__metadata__'"),
     ],
 )
@@ -68,6 +70,8 @@ def test_names_that_two_leaves_have(tmp_path):
         ({"metadata": {"a": 1}}, TypeError, "must map strings"),
         ({"metadata": ["a"]}, TypeError, "must map strings"),
         ({"metadata": {"jaxprune": "1"}}, ValueError, "'jaxprune' is taken"),
+        ({"metadata": {"\udc80": "1"}}, ValueError, r"'\\udc80': '1' holds a surrogate"),
+        ({"metadata": {"step": "\udc80"}}, ValueError, r"'step': '\\udc80' holds a surrogate"),
         ({"masks": {"w": ONES}}, TypeError, "the mask of w is float32"),
         ({"masks": {"v": None}}, ValueError, "it lacks 'w'"),
         ({"masks": {"w": np.ones(2, bool)}}, ValueError, r"the mask of w has shape \(2,\)"),
@@ -108,9 +112,12 @@ def test_directories(tmp_path):
     with pytest.raises(FileNotFoundError):
         export.save(tmp_path / "none" / "w", {"w": ONES})
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError, match="taken"):
-        export.save(tmp_path / "taken", {"w": ONES})
-    assert os.listdir(tmp_path) == ["taken"]
+    (tmp_path / "link").symlink_to("taken")
+    for path in (".", "taken", "link", tmp_path / "taken"):
+        with contextlib.chdir(tmp_path), pytest.raises(IsADirectoryError) as caught:
+            export.save(path, {"w": ONES})
+        assert caught.value.filename == str(path)
+    assert sorted(os.listdir(tmp_path)) == ["link", "taken"]
 
 
 def test_the_new_file_has_the_usual_rights_and_links_stay(tmp_path):
@@ -120,6 +127,28 @@ def test_the_new_file_has_the_usual_rights_and_links_stay(tmp_path):
     assert (tmp_path / "link").is_symlink()
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "w")]
     assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666, 0o440])
+def test_a_file_that_is_replaced_keeps_its_rights(tmp_path, mode):
+    path = tmp_path / "w"
+    export.save(path, {"w": ONES})
+    path.chmod(mode)
+    export.save(path, {"w": 2 * ONES})
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    np.testing.assert_array_equal(export.load(path)["w"], 2 * ONES)
+
+
+def test_trees_are_at_most_100_keys_deep(tmp_path):
+    deep = ONES
+    for _ in range(100):
+        deep = {"a": deep}
+    export.save(tmp_path / "w", deep)
+    loaded = export.load(tmp_path / "w")
+    np.testing.assert_array_equal(jax.tree.leaves(loaded)[0], ONES)
+    assert repr(loaded) == repr(deep)
+    with pytest.raises(ValueError, match="a/a/a lies 101 keys deep, and 100 are allowed; nest"):
+        export.save(tmp_path / "w", {"a": deep})
 
 
 @pytest.mark.parametrize(

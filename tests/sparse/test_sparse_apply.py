@@ -110,6 +110,35 @@ def test_padding_has_no_gradient():
     assert padding
 
 
+def test_padding_is_read_as_zeros_whatever_is_in_it():
+    w = np.zeros((2, 8, 8), np.float32)
+    w[0, :, :4], w[1, :4] = 1, 1
+    leaf = blocks_of(w, Matrix(1, 1))
+    assert leaf.stored == 6  # and 4 are real
+    for found in (1.0, np.nan):
+        filled = jax.tree.map(lambda x, found=found: jnp.full_like(x, found), leaf)
+        where = np.asarray(sparse.to_dense(filled))
+        np.testing.assert_array_equal(where, np.where(w == 1, np.float32(found), w))
+    filled = jax.tree.map(jnp.ones_like, leaf)
+    y = sparse_apply(lambda w, x: x @ w)(filled, np.ones((2, 3, 8), np.float32))
+    np.testing.assert_array_equal(y, np.ones((2, 3, 8)) @ w)
+    y = sparse_apply(lambda w, x: x @ w.mT)(filled, np.ones((2, 3, 8), np.float32))
+    np.testing.assert_array_equal(y, np.ones((2, 3, 8)) @ w.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("spec", ["bi,io->bo", "bo,io->bi", "bi,eio->ebo", "ebi,eio->ebo"])
+def test_a_batch_of_nothing(spec):
+    first, second = spec.split("->")[0].split(",")
+    sizes = {"b": 0, "e": 2, "i": 10, "o": 13}
+    x = jnp.zeros([sizes[c] for c in first])
+    matrix = Matrix(len(second) - 2, 1)
+    leaf = blocks_of(blocky(0, [sizes[c] for c in second], matrix), matrix)
+    product = sparse_apply(lambda w, x: jnp.einsum(spec, x, w))
+    assert product(leaf, x).shape == tuple(sizes[c] for c in spec.split("->")[1])
+    grads = jax.grad(lambda w: product(w, x).sum())(leaf)
+    np.testing.assert_array_equal(sparse.to_dense(grads), np.zeros(leaf.shape))
+
+
 def test_nan_stays_where_its_blocks_are():
     w = np.zeros((8, 12), np.float32)
     w[4:, :4], w[:4, 4:8] = 1, 1

@@ -131,6 +131,11 @@ def test_an_optimizer_sees_a_pytree_of_arrays():
         ({"rules": [("a", True)]}, TypeError, "must be a mapping from paths"),
         ({"rules": {"a/kernel": 2}}, TypeError, "the rule 'a/kernel' is 2; give a bool or Matrix"),
         ({"rules": {"c/.*": True}}, ValueError, "'c/.*' matches no leaf; paths are a/bias, a/kern"),
+        (
+            {"rules": {"a(": True}},
+            ValueError,
+            "the rule 'a\\(' is not a regular expression: missing",
+        ),
         ({"rules": {"a/.*": True}}, ValueError, "would convert a/bias, which is no floating array"),
         (
             {"rules": {"a/kernel": Matrix(1, 1)}},
