@@ -60,9 +60,9 @@ def cases():
         "ResNet-18, 96 x 96": (networks.resnet18(), image(96)),
         "small residual, 32 x 32": (SmallResNet(), image(32)),
         "MobileNetV2, 96 x 96": (networks.mobilenet_v2(), image(96)),
-        "GPT-2, width 512, 4 layers, 128 tokens": (gpt2, tokens(128)),
-        "Llama, width 512, 4 layers, 128 tokens": (llama, tokens(128)),
-        "ViT, width 384, 6 layers, 96 x 96": (vit, image(96)),
+        "GPT-2, 4 x 512, 128 tokens": (gpt2, tokens(128)),
+        "Llama, 4 x 512, 128 tokens": (llama, tokens(128)),
+        "ViT, 6 x 384, 96 x 96": (vit, image(96)),
     }
 
 

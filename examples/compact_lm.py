@@ -114,7 +114,7 @@ def main():
     dense, _ = fit("dense", again, params, steps=args.steps)
 
     # What is tied to what; heads and hidden units alone are to be cut.
-    tokens = jax.ShapeDtypeStruct((1, CONTEXT), int)
+    tokens = jax.ShapeDtypeStruct((1, CONTEXT), jnp.int32)
     groups = compact.trace_groups(model.apply, {"params": params}, tokens)
     goal = compact.plan(
         groups,
