@@ -3,6 +3,7 @@
 from jaxprune import allocate as allocate
 from jaxprune import analysis as analysis
 from jaxprune import compact as compact
+from jaxprune import export as export
 from jaxprune import iterate as iterate
 from jaxprune import masks as masks
 from jaxprune import oneshot as oneshot
@@ -11,11 +12,13 @@ from jaxprune import recipes as recipes
 from jaxprune import schedules as schedules
 from jaxprune import scores as scores
 from jaxprune import select as select
+from jaxprune import sparse as sparse
 from jaxprune import transforms as transforms
 from jaxprune._version import __version__ as __version__
 from jaxprune.analysis import plan as plan
 from jaxprune.analysis import summary as summary
 from jaxprune.masks import apply as apply_masks
+from jaxprune.masks import finalize as finalize
 from jaxprune.oneshot import prune_params as prune_params
 from jaxprune.patterns import NM as NM
 from jaxprune.patterns import Block as Block
@@ -66,6 +69,8 @@ __all__ = [
     "cosine",
     "every",
     "exponential",
+    "export",
+    "finalize",
     "get_masks",
     "group_lasso",
     "growing_l2",
@@ -90,6 +95,7 @@ __all__ = [
     "scores",
     "select",
     "set_",
+    "sparse",
     "sparse_view",
     "srigl",
     "static",

@@ -48,6 +48,21 @@ def opened(jaxpr):
     return jaxpr, getattr(jaxpr, "consts", ())
 
 
+def scan_arity(eqn) -> tuple[int, int]:
+    """How many constants a scan has and how much it carries; what it scans over comes last.
+
+    Read off ranks: versions of jax differ in where they say so.
+    """
+    inner = opened(eqn.params["jaxpr"])[0]
+
+    def whole(outside, inside):
+        pairs = zip(outside, inside, strict=True)
+        return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in pairs)
+
+    carried = whole(eqn.outvars, inner.outvars)
+    return whole(eqn.invars, inner.invars) - carried, carried
+
+
 def bind(eqn, operands, params=None) -> list:
     """What an equation makes of operands.
 

@@ -8,20 +8,22 @@ import jax.numpy as jnp
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 
+def key_name(key):
+    """What a key of a path is called: a string, an index, or what a dict is looked up by."""
+    match key:
+        case DictKey(key=name) | FlattenedIndexKey(key=name):
+            return name
+        case SequenceKey(idx=index):
+            return index
+        case GetAttrKey(name=name):
+            return name
+        case _:
+            return str(key)
+
+
 def path_string(path) -> str:
     """A key path as `a/b/kernel`."""
-    parts = []
-    for key in path:
-        match key:
-            case DictKey(key=name) | FlattenedIndexKey(key=name):
-                parts.append(str(name))
-            case SequenceKey(idx=index):
-                parts.append(str(index))
-            case GetAttrKey(name=name):
-                parts.append(name)
-            case _:
-                parts.append(str(key))
-    return "/".join(parts)
+    return "/".join(str(key_name(key)) for key in path)
 
 
 def _wrappers() -> tuple[type, ...]:
@@ -50,6 +52,12 @@ def flatten(tree, is_leaf=None) -> tuple[list[str], list[Any], Any]:
     An nnx.Variable, or a box of metadata such as nn.Partitioned, wraps its array in an attribute,
     which is left out of the path.
     """
+    keys, leaves, structure = flatten_with_keys(tree, is_leaf)
+    return [path_string(path) for path in keys], leaves, structure
+
+
+def flatten_with_keys(tree, is_leaf=None) -> tuple[list[tuple], list[Any], Any]:
+    """As `flatten`, with the keys of each path."""
     pairs, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
     keys = [path for path, _ in pairs]
     wrappers = _wrappers()
@@ -61,4 +69,4 @@ def flatten(tree, is_leaf=None) -> tuple[list[str], list[Any], Any]:
         nodes = jax.tree_util.tree_flatten_with_path(tree, is_leaf=stops)[0]
         wrapped = {path for path, node in nodes if isinstance(node, wrappers)}
         keys = [path[:-1] if path[:-1] in wrapped else path for path in keys]
-    return [path_string(path) for path in keys], [leaf for _, leaf in pairs], structure
+    return keys, [leaf for _, leaf in pairs], structure

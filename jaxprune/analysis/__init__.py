@@ -2,6 +2,9 @@
 
 from jaxprune.analysis._flops import Flops as Flops
 from jaxprune.analysis._flops import flops as flops
+from jaxprune.analysis._gains import Form as Form
+from jaxprune.analysis._gains import Gains as Gains
+from jaxprune.analysis._gains import gains as gains
 from jaxprune.analysis._macs import macs as macs
 from jaxprune.analysis._plan import Plan as Plan
 from jaxprune.analysis._plan import plan as plan
@@ -12,10 +15,13 @@ from jaxprune.analysis._summary import summary as summary
 
 __all__ = [
     "Flops",
+    "Form",
+    "Gains",
     "Plan",
     "Sensitivity",
     "Summary",
     "flops",
+    "gains",
     "macs",
     "plan",
     "sensitivity",

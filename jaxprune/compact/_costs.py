@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 
-from jaxprune.compact._evaluate import Keep
 from jaxprune.compact._graph import Body, Node
 from jaxprune.compact._groups import Groups
+from jaxprune.compact._keep import Keep
 from jaxprune.compact._ties import Ties
 
 

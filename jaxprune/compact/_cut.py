@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxprune._program import is_array
 from jaxprune._tree import flatten, replaced
-from jaxprune.compact._evaluate import Kept, take
+from jaxprune.compact._keep import Kept, take
 
 
 def cut(tree, kept: Mapping[str, Kept]):

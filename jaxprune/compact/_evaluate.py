@@ -1,7 +1,6 @@
 """Runs a program on arrays that were cut: sizes that it was traced with become those kept."""
 
 import functools
-import math
 from collections.abc import Sequence
 
 import jax
@@ -9,101 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune._program import bind
-from jaxprune.compact import _axes
-from jaxprune.compact._axes import Atom, Axis
-from jaxprune.compact._graph import CUSTOM, REMAT, Body, Node, graph, loop
-from jaxprune.compact._ties import MADE, Ties, tie
-
-Kept = Sequence[np.ndarray | None]
-"""For each axis of an array which indices are kept; None: all."""
-
-
-_ALL = np.ones((1,), bool)
-
-
-class Keep:
-    """Which indices of atoms are kept; of others all are."""
-
-    def __init__(self, of: dict[Atom, np.ndarray] | None = None):
-        self.of = {} if of is None else of
-
-    def assign(self, axis: Axis, kept: np.ndarray | None):
-        """Says which indices of an axis are kept.
-
-        Raises:
-          ValueError: that cannot be, and why.
-        """
-        kept = np.ones((_axes.size(axis),), bool) if kept is None else kept
-        parts = _axes.expand(axis)
-        grid = kept.reshape([atom.size for atom in parts])
-        vectors = [
-            np.asarray(grid.any(tuple(j for j in range(len(parts)) if j != i)))
-            for i in range(len(parts))
-        ]
-        if not np.array_equal(_outer(vectors), kept):
-            raise ValueError("indices are kept there that do not go together")
-        for atom, vector in zip(parts, vectors, strict=True):
-            self._assign(atom, vector)
-
-    def _assign(self, atom: Atom, kept: np.ndarray):
-        if atom.pieces is not None:
-            start = 0
-            for piece in _axes.pieces(atom):
-                n = _axes.size(piece)
-                self.assign(piece, kept[start : start + n])
-                start += n
-        elif atom.frozen and not kept.all():
-            raise ValueError(f"here it has to stay whole: {atom.frozen}")
-        elif not np.array_equal(self.of.setdefault(atom, kept), kept):
-            raise ValueError("here it is tied to an axis of which other indices are kept")
-
-    def vector(self, axis: Axis) -> np.ndarray | None:
-        """Which indices of an axis are kept; None: all."""
-        return self._vector(axis) if self.is_cut(axis) else None
-
-    def _vector(self, axis: Axis) -> np.ndarray:
-        made = []
-        for atom in _axes.expand(axis):
-            if atom.pieces is not None:
-                made.append(np.concatenate([self._vector(p) for p in _axes.pieces(atom)]))
-            else:
-                made.append(self.of[atom] if atom in self.of else np.ones((atom.size,), bool))
-        return _outer(made)
-
-    def is_cut(self, axis: Axis) -> bool:
-        """Whether not all indices of an axis are kept."""
-        return any(not self.of.get(root, _ALL).all() for root in _axes.roots(axis))
-
-    def size(self, axis: Axis):
-        """How many indices of an axis are kept."""
-        return math.prod(self._size(atom) for atom in _axes.expand(axis))
-
-    def _size(self, atom: Atom):
-        if atom.pieces is not None:
-            return sum(self.size(piece) for piece in _axes.pieces(atom))
-        return int(self.of[atom].sum()) if atom in self.of else atom.size
-
-    def cut(self, array, axes: Sequence[Axis]):
-        """What is kept of an array."""
-        return take(array, [self.vector(axis) for axis in axes])
-
-
-def _outer(vectors) -> np.ndarray:
-    """Row-major: an index is kept if its part in each vector is."""
-    made = np.ones((1,), bool)
-    for vector in vectors:
-        made = (made[:, None] & vector).reshape(-1)
-    return made
-
-
-def take(array, kept: Kept):
-    """An array at the indices that are kept."""
-    for i, vector in enumerate(kept):
-        if vector is not None:
-            module = np if isinstance(array, np.ndarray) else jnp
-            array = module.take(array, np.flatnonzero(vector), axis=i)
-    return array
+from jaxprune._program import bind, scan_arity
+from jaxprune.compact._graph import CUSTOM, REMAT, Body, Node, graph
+from jaxprune.compact._keep import Keep, Kept, seeded, take
+from jaxprune.compact._sizes import PARAMS
+from jaxprune.compact._tie import MADE, tie
+from jaxprune.compact._ties import Ties
 
 
 def evaluate(jaxpr, kept: Sequence[Kept], names: Sequence[str], values) -> list:
@@ -120,20 +30,6 @@ def evaluate(jaxpr, kept: Sequence[Kept], names: Sequence[str], values) -> list:
     """
     ties = tie(graph(jaxpr))
     return Evaluation(ties, seeded(ties, kept, names)).run(ties.graph.body, values)
-
-
-def seeded(ties: Ties, kept: Sequence[Kept], names: Sequence[str]) -> Keep:
-    """What is kept in a program, given what is kept of its arguments."""
-    keep = Keep()
-    for number, vectors, name in zip(ties.graph.body.inputs, kept, names, strict=True):
-        for i, (axis, vector) in enumerate(zip(ties.of(number), vectors, strict=True)):
-            if vector is None and not all(isinstance(n.size, int) for n in axis):
-                continue
-            try:
-                keep.assign(axis, vector)
-            except ValueError as error:
-                raise ValueError(f"axis {i} of {name}: {error}.") from None
-    return keep
 
 
 class Evaluation:
@@ -188,8 +84,8 @@ class Evaluation:
             return list(jax.checkpoint(call, **params)(*values))
         if name in _LOOPS:
             return _LOOPS[name](self, node, values)
-        if name in _PARAMS:
-            return bind(node.eqn, values, node.params | _PARAMS[name](self, node))
+        if name in PARAMS:
+            return bind(node.eqn, values, node.params | PARAMS[name](self, node))
         return bind(node.eqn, values)
 
     def _flat(self, body: Body, *values) -> list:
@@ -251,18 +147,18 @@ class Evaluation:
 
 
 def _scan(run: Evaluation, node: Node, values) -> list:
-    params, arity, (body,) = node.params, loop(node.eqn), node.bodies
-    whole = arity.constants + arity.carried
-    constants = values[: arity.constants]
+    params, (body,) = node.params, node.bodies
+    first, carried = scan_arity(node.eqn)
+    constants = values[:first]
 
     def step(carry, rows):
         made = run.run(body, [*constants, *carry, *rows])
-        return made[: arity.carried], made[arity.carried :]
+        return made[:carried], made[carried:]
 
     carry, stacked = lax.scan(
         step,
-        values[arity.constants : whole],
-        values[whole:],
+        values[first : first + carried],
+        values[first + carried :],
         length=params["length"],
         reverse=params["reverse"],
         unroll=params["unroll"],
@@ -287,75 +183,3 @@ def _cond(run: Evaluation, node: Node, values) -> list:
 
 
 _LOOPS = {"cond": _cond, "scan": _scan, "while": _while}
-
-
-def _before(vector, index, size):
-    """How many of the indices before one are kept."""
-    return index if vector is None else int(vector[:index].sum())
-
-
-def _slice(run: Evaluation, node: Node):
-    params, kept = node.params, run.kept(node.inputs[0])
-    sizes = run.sizes(node.inputs[0])
-    strides = params["strides"] or (1,) * len(sizes)
-    starts, limits = [], []
-    for vector, size, start, limit, stride in zip(
-        kept, sizes, params["start_indices"], params["limit_indices"], strides, strict=True
-    ):
-        if vector is None:
-            starts.append(start)
-            limits.append(limit)
-        elif stride == 1:
-            starts.append(_before(vector, start, size))
-            limits.append(_before(vector, limit, size))
-        else:  # the first of every so many, which are all kept
-            starts.append(start)
-            limits.append(size)
-    return {"start_indices": tuple(starts), "limit_indices": tuple(limits)}
-
-
-def _pad(run: Evaluation, node: Node):
-    (number,) = node.outputs
-    made = []
-    for vector, (low, high, inner), n in zip(
-        run.kept(number),
-        node.params["padding_config"],
-        run.ties.graph.shapes[number],
-        strict=True,
-    ):
-        if vector is not None:
-            low, high = int(vector[:low].sum()), int(vector[n - high :].sum())
-        made.append((low, high, inner))
-    return {"padding_config": tuple(made)}
-
-
-def _window_sizes(run: Evaluation, node: Node):
-    """Slices of an operand: where they took all of an axis, all that is kept."""
-    shape, sizes = run.ties.graph.shapes[node.inputs[0]], run.sizes(node.inputs[0])
-    old = node.params["slice_sizes"]
-    new = [b if _axes.same(n, a) else n for n, a, b in zip(old, shape, sizes, strict=True)]
-    return {"slice_sizes": tuple(new)}
-
-
-def _tile(run: Evaluation, node: Node):
-    (number,), (result,) = node.inputs, node.outputs
-    pairs = zip(run.sizes(result), run.sizes(number), strict=True)
-    return {"reps": tuple(whole // one for whole, one in pairs)}
-
-
-_PARAMS = {
-    "broadcast_in_dim": lambda run, node: {"shape": run.sizes(node.outputs[0])},
-    "conv_general_dilated": lambda run, node: {
-        "feature_group_count": run.keep.size(run.ties.groups.get(node, ()))
-    },
-    "dynamic_slice": _window_sizes,
-    "gather": _window_sizes,
-    "pad": _pad,
-    "reshape": lambda run, node: {"new_sizes": run.sizes(node.outputs[0])},
-    "slice": _slice,
-    "split": lambda run, node: {
-        "sizes": tuple(run.sizes(n)[node.params["axis"]] for n in node.outputs)
-    },
-    "tile": _tile,
-}
-"""What changes among the parameters of an operation that meets what was cut."""

@@ -80,29 +80,6 @@ def graph(jaxpr) -> Graph:
     return made
 
 
-@dataclasses.dataclass(frozen=True)
-class Loop:
-    """A scan: its arguments are constants, then what is carried, then what is scanned over."""
-
-    constants: int
-    carried: int
-
-
-def loop(eqn) -> Loop:
-    """How many constants a scan has and how much it carries, read off ranks.
-
-    Versions of jax differ in where they say so.
-    """
-    inner = opened(eqn.params["jaxpr"])[0]
-
-    def whole(outer, inside):
-        pairs = zip(outer, inside, strict=True)
-        return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in pairs)
-
-    carried = whole(eqn.outvars, inner.outvars)
-    return Loop(whole(eqn.invars, inner.invars) - carried, carried)
-
-
 class _Builder:
     def __init__(self, made: Graph):
         self.made = made

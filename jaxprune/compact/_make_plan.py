@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxprune._checks import check_sparsity
 from jaxprune.compact import _costs
-from jaxprune.compact._evaluate import Keep
 from jaxprune.compact._groups import Group, Groups
+from jaxprune.compact._keep import Keep
 from jaxprune.compact._pattern import group_scores
 from jaxprune.compact._plan import Plan
 from jaxprune.scores import magnitude

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxprune.compact._evaluate import Kept
 from jaxprune.compact._groups import Groups
+from jaxprune.compact._keep import Kept
 from jaxprune.masks._unit_scores import unit_scores
 from jaxprune.patterns import Group, Member, Tied
 from jaxprune.scores import magnitude

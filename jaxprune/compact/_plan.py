@@ -14,11 +14,12 @@ from jaxprune._program import is_array, trace
 from jaxprune._tree import flatten
 from jaxprune.compact import _costs
 from jaxprune.compact._cut import cut
-from jaxprune.compact._evaluate import Evaluation, Keep, Kept, seeded
+from jaxprune.compact._evaluate import Evaluation
 from jaxprune.compact._graph import graph
 from jaxprune.compact._groups import Groups
+from jaxprune.compact._keep import Keep, Kept, seeded
 from jaxprune.compact._pattern import masks, tied
-from jaxprune.compact._ties import tie
+from jaxprune.compact._tie import tie
 from jaxprune.patterns import Tied
 
 

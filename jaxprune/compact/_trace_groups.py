@@ -13,7 +13,8 @@ from jaxprune.compact import _axes, _zeros
 from jaxprune.compact._axes import Atom, Axis, freeze
 from jaxprune.compact._graph import graph
 from jaxprune.compact._groups import Frozen, Group, Groups, Leaf, Member
-from jaxprune.compact._ties import Ties, tie
+from jaxprune.compact._tie import tie
+from jaxprune.compact._ties import Ties
 from jaxprune.masks._targets import check_distinct
 
 _STATE = frozenset({"mean", "var"})

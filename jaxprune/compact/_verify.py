@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune._tree import flatten, replaced
-from jaxprune.compact._evaluate import take
+from jaxprune.compact._keep import take
 from jaxprune.compact._plan import Plan
 from jaxprune.masks import apply
 

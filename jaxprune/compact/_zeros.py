@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune._program import scan_arity
 from jaxprune.compact import _axes
 from jaxprune.compact._axes import Atom
-from jaxprune.compact._graph import Body, Node, loop
+from jaxprune.compact._graph import Body, Node
 from jaxprune.compact._ties import Ties
 
 Zero = frozenset[Atom] | None
@@ -112,8 +113,8 @@ class _Walk:
             made = [self.body(body, zeros[1:]) for body in node.bodies]
             return [_meet(each) for each in zip(*made, strict=True)]
         if node.name == "scan":
-            arity = loop(node.eqn)
-            first, whole = arity.constants, arity.constants + arity.carried
+            first, carried = scan_arity(node.eqn)
+            whole = first + carried
             return self.settled(node.bodies[0], zeros[:first], zeros[first:whole], zeros[whole:])
         if node.name == "while":
             n, m = node.params["cond_nconsts"], node.params["body_nconsts"]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune._program import bind, opened
+from jaxprune._program import bind, opened, scan_arity
 from jaxprune.oneshot import _products, _views
 from jaxprune.oneshot._equations import FIXED, Program, Site, run_all
 from jaxprune.oneshot._views import View
@@ -175,20 +175,11 @@ def _follow(program, eqn, inputs, outputs):
 
 
 def _scan(program: Program, eqn, inputs) -> list[int]:
-    """A loop: unrolled over stacked layers; else one equation, and one more that sees inside.
-
-    How many constants it has, and how much it carries, is read off ranks: versions of jax differ in
-    where they say so.
-    """
+    """A loop: unrolled over stacked layers; else one equation, and one more that sees inside."""
     body = eqn.params["jaxpr"]
-    inner = opened(body)[0]
-    ranks = [len(v.aval.shape) for v in inner.invars]
-    whole = [len(a.aval.shape) == r for a, r in zip(eqn.invars, ranks, strict=True)].count(True)
-    carried = [
-        len(a.aval.shape) == len(b.aval.shape)
-        for a, b in zip(eqn.outvars, inner.outvars, strict=True)
-    ].count(True)
-    loop = _Loop(eqn, body, whole - carried, whole)
+    consts, carried = scan_arity(eqn)
+    whole = consts + carried
+    loop = _Loop(eqn, body, consts, whole)
     views = [program.views.get(i) for i in inputs]
     stacked = [v for v in views[whole:] if v is not None and v.leaf in program.orders]
     length = eqn.params["length"]

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxprune.compact import _axes
-from jaxprune.compact._evaluate import Keep, evaluate
+from jaxprune.compact._evaluate import evaluate
 from jaxprune.compact._graph import graph
-from jaxprune.compact._ties import tie
+from jaxprune.compact._keep import Keep
+from jaxprune.compact._tie import tie
 
 
 def tied(function, *shapes):

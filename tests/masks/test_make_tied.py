@@ -167,9 +167,14 @@ def test_what_is_in_no_group_is_dense():
     assert by_path["n"].dense == "in no tied group"
 
 
+def uneven(w):
+    """Below 0, and not alike for weights that are 0."""
+    return w - (np.arange(w.size, dtype=np.float32) % 7 + 1).reshape(w.shape)
+
+
 def dead_and_alive(leaves, alive):
     """Sums where a pruned weight counts nothing, and a unit without weights is the lowest."""
-    scores = {path: np.where(alive[path], w - 1, 0) for path, w in leaves.items()}
+    scores = {path: np.where(alive[path], uneven(w), 0) for path, w in leaves.items()}
     left = oracle.unit_scores(NET, {path: mask.astype(float) for path, mask in alive.items()})
     sums = oracle.unit_scores(NET, scores)
     return [
@@ -183,9 +188,7 @@ def dead_and_alive(leaves, alive):
 def test_what_a_round_prunes_stays_pruned(seed):
     """Scores below 0: a unit that is gone scores 0, and one that lives less."""
     leaves = {path: -np.abs(w) for path, w in oracle.integers(seed, nan=0.01).items()}
-    pruned, masks = jp.prune_params(
-        tree(leaves), 0.75, pattern=NET, score=lambda w: w - 1, rounds=2
-    )
+    pruned, masks = jp.prune_params(tree(leaves), 0.75, pattern=NET, score=uneven, rounds=2)
     alive = {path: np.ones(w.shape, bool) for path, w in leaves.items()}
     for sparsity in (0.5, 0.75):
         leaves = {path: np.where(alive[path], w, 0) for path, w in leaves.items()}
@@ -194,6 +197,14 @@ def test_what_a_round_prunes_stays_pruned(seed):
         alive = oracle.expand(NET, kept)
     oracle.assert_masks(masks, alive)
     assert all((w[~alive[path]] == 0).all() for path, w in oracle.flat(pruned).items())
+
+
+def test_a_nan_is_above_what_is_pruned():
+    """Four units of five are NaN: of the two that round 1 keeps, round 2 keeps the first."""
+    leaves = {path: np.ones(shape, np.float32) for path, shape in oracle.MLP.items()}
+    leaves["a/bias"][:4] = np.nan
+    _, masks = jp.prune_params(tree(leaves), 0.6, pattern=MLP, rounds=2)
+    assert masks["a"]["bias"].tolist() == [True, False, False, False, True]
 
 
 def test_gradients_and_memories():
