@@ -190,6 +190,22 @@ def tile(ties: Ties, node: Node):
     return [[(*new(n), *axis) for n, axis in zip(reps, ties.of(node.inputs[0]), strict=True)]]
 
 
+def stack(ties: Ties, node: Node):
+    """Values side by side along a new axis."""
+    made, *others = (list(ties.of(number)) for number in node.inputs)
+    for axes in others:
+        for x, y in zip(made, axes, strict=True):
+            unite(x, y)
+    made.insert(node.params["axis"], new(len(node.inputs), "values are stacked along it"))
+    return [made]
+
+
+def unstack(ties: Ties, node: Node):
+    made = list(ties.of(node.inputs[0]))
+    freeze(made.pop(node.params["axis"]), "it is unstacked")
+    return [made] * len(node.outputs)
+
+
 def reverse(ties: Ties, node: Node):
     axes = ties.of(node.inputs[0])
     for i in node.params["dimensions"]:

@@ -123,22 +123,9 @@ ELEMENTWISE = frozenset(
     | {"nextafter", "not", "or", "population_count", "pow", "real", "reduce_precision", "rem"}
     | {"round", "rsqrt", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign"}
     | {"sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor"}
-    | {
-        "bessel_i0e",
-        "bessel_i1e",
-        "eq_to",
-        "igamma_grad_a",
-        "igammac",
-        "le_to",
-        "log2",
-        "lt_to",
-        "mulhi",
-        "one_minus_square",
-        "polygamma",
-        "polynomial",
-        "regularized_incomplete_beta",
-        "zeta",
-    }
+    | {"bessel_i0e", "bessel_i1e", "eq_to", "igamma_grad_a", "igammac", "le_to", "log2", "lt_to"}
+    | {"mulhi", "one_minus_square", "polygamma", "polynomial", "regularized_incomplete_beta"}
+    | {"zeta"}
 )
 """Each element of the result is made of the elements at its place alone."""
 
@@ -158,11 +145,11 @@ RULES = {
     "cummin": _sums.along,
     "cumprod": _sums.along,
     "cumsum": _sums.along,
+    "device_put": _same,
     "dot_general": _sums.dot,
     "dynamic_slice": _moves.dynamic_slice,
     "dynamic_update_slice": _moves.dynamic_update,
     "gather": _moves.gather,
-    "device_put": _same,
     "optimization_barrier": _same,
     "pad": _moves.pad,
     "reduce_and": _sums.reduce,
@@ -181,8 +168,8 @@ RULES = {
     "slice": _moves.slice_,
     "sort": _sums.along,
     "split": _moves.split,
-    "stack": _moves.stack,
     "squeeze": _moves.squeeze,
+    "stack": _moves.stack,
     "tile": _moves.tile,
     "transpose": _moves.transpose,
     "unstack": _moves.unstack,
