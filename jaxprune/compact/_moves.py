@@ -103,24 +103,6 @@ def concatenate(ties: Ties, node: Node):
     return [made]
 
 
-def stack(ties: Ties, node: Node):
-    """Values side by side along a new axis, which stays whole."""
-    values = [ties.of(number) for number in node.inputs]
-    made = list(values[0])
-    for axes in values[1:]:
-        for x, y in zip(made, axes, strict=True):
-            unite(x, y)
-    made.insert(node.params["axis"], new(len(values), "values are stacked along it"))
-    return [made]
-
-
-def unstack(ties: Ties, node: Node):
-    """Values that lie side by side along an axis, each by itself."""
-    axes, i = list(ties.of(node.inputs[0])), node.params["axis"]
-    freeze(axes.pop(i), "it is taken apart")
-    return [axes] * len(node.outputs)
-
-
 def pad(ties: Ties, node: Node):
     made: list[Axis | None] = []
     for axis, config in zip(ties.of(node.inputs[0]), node.params["padding_config"], strict=True):
