@@ -98,7 +98,8 @@ class _Builder:
     def body(self, jaxpr) -> Body:
         inputs = [self.value(var.aval) for var in opened(jaxpr)[0].invars]
         nodes: list[Node] = []
-        return Body(tuple(inputs), tuple(self.add(jaxpr, inputs, nodes)), tuple(nodes))
+        outputs = self.add(jaxpr, inputs, nodes)
+        return Body(tuple(inputs), tuple(outputs), tuple(_needed(nodes, outputs)))
 
     def add(self, jaxpr, inputs: Sequence[int], nodes: list[Node]) -> list[int]:
         """Appends the operations of a jaxpr; returns the numbers of its results."""
@@ -132,6 +133,16 @@ class _Builder:
         if name == "while":
             return [params["cond_jaxpr"], params["body_jaxpr"]]
         return params["branches"] if name == "cond" else []
+
+
+def _needed(nodes: Sequence[Node], outputs: Sequence[int]) -> list[Node]:
+    """The operations that results are made of; others would tie axes for nothing."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if node.eqn.effects or not wanted.isdisjoint(node.outputs):
+            wanted.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]
 
 
 def programs(eqn):

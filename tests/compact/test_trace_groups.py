@@ -216,3 +216,16 @@ def test_a_tree_without_floats():
     params = {"index": jnp.arange(3), "factor": 1j * jnp.ones((3, 2))}
     with pytest.raises(ValueError, match="uses no real floating leaf of params"):
         compact.trace_groups(lambda p, x: x[:, p["index"]] @ p["factor"], params, X)
+
+
+def test_what_nothing_is_made_of_ties_nothing():
+    """A slice of which only the shape is used, as for a causal mask."""
+
+    def apply(params, x):
+        h = x @ params["up"]
+        scale = jnp.ones_like(h[..., 0]).sum() / h[..., 0].size
+        return (h * jnp.asarray(scale)[None, None]) @ params["down"]
+
+    params = {"up": jnp.ones((3, 8)), "down": jnp.ones((8, 2))}
+    (group,) = compact.trace_groups(apply, params, jnp.ones((2, 3)))
+    assert group.size == 8
