@@ -23,6 +23,7 @@ def shuffled(groups, seed):
     return {g.name: rng.permutation(g.size) for g in groups if g.ordered is None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
 def test_the_function_stays_the_same(case):
     groups, params, args = traced(case)

@@ -22,6 +22,7 @@ def traced(name):
     return compact.trace_groups(apply, params, *args), params, args
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
 def test_cut_is_masked(case):
     """Results, the gradient of each weight, and each array that was cut."""
