@@ -43,7 +43,8 @@ def plan(
         width of a group = units * (1 - sparsity), to the nearest multiple or the whole
         kept units       = those of the highest scores
 
-    With a budget the sparsity is the lowest at which all budgets are met.
+    With a budget the sparsity is the lowest at which all budgets are met; then groups are widened
+    by a step, those of the highest scores first, as far as the budgets go.
 
     Args:
       groups: from `trace_groups`.
@@ -217,4 +218,18 @@ def _within(ranked: _Ranked, groups: Groups, budgets) -> dict[str, np.ndarray]:
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(ranked.at(middle)) else (low, middle)
-    return ranked.at(high)
+    return _widened(ranked, ranked.at(high), ranked.at(low), excess)
+
+
+def _widened(ranked: _Ranked, kept, wider, excess) -> dict[str, np.ndarray]:
+    """What fits of the next step, of which all groups together do not: the highest scores first."""
+
+    def gained(group: Group) -> float:
+        more = wider[group.name] & ~kept[group.name]
+        return float(ranked.relative(group)[more].mean()) if more.any() else -np.inf
+
+    for group in sorted(ranked.chosen, key=gained, reverse=True):
+        more = kept | {group.name: wider[group.name]}
+        if not excess(more):
+            kept = more
+    return kept

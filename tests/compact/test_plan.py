@@ -294,3 +294,24 @@ def test_a_part_that_does_not_exist():
 def test_scores_of_another_model():
     with pytest.raises(ValueError, match="traced on another model: they tie b0 of shape"):
         compact.group_scores(GROUPS, values(0, (10, 32, 36, 5)))
+
+
+def test_groups_that_would_widen_together_do_so_one_by_one():
+    """Equal layers reach their next width at one sparsity; a budget pays for some of them."""
+    names = "abcdef"
+    keys = jax.random.split(jax.random.key(0), len(names))
+    params = {n: jax.random.normal(k, (64, 64)) for n, k in zip(names, keys, strict=True)}
+
+    def deep(params, x):
+        for name in names:
+            x = jnp.tanh(x @ params[name])
+        return x
+
+    groups = compact.trace_groups(deep, params, jnp.ones((1, 64)))
+    plan = compact.plan(groups, params, macs=0.7, multiple=16)
+    before, after = plan.macs
+    assert set(plan.widths.values()) == {48, 64}
+    assert 0.6 * before < after <= 0.7 * before
+    for name in (name for name, width in plan.widths.items() if width == 48):
+        wider = compact.Plan(groups, dict(plan.kept) | {name: np.ones(64, bool)})
+        assert wider.macs[1] > 0.7 * before
