@@ -10,6 +10,8 @@ from jaxprune import _table
 from jaxprune.compact._axes import Atom
 from jaxprune.compact._ties import Ties
 
+_SHOWN = 4  # leaves with one reason
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Member:
@@ -139,9 +141,14 @@ class Groups:
         axes: dict[tuple[str, str], list[int]] = {}
         for part in self.frozen:
             axes.setdefault((part.path, part.reason), []).append(part.axis)
-        rows = [
-            [f"{path}[{', '.join(map(str, dict.fromkeys(own)))}]", why]
-            for (path, why), own in axes.items()
-        ]
+        alike: dict[tuple[str, str], list[str]] = {}
+        for (path, why), own in axes.items():
+            alike.setdefault((", ".join(map(str, dict.fromkeys(own))), why), []).append(path)
+        rows = []
+        for (own_axes, why), paths in alike.items():
+            shown = paths if len(paths) <= _SHOWN else paths[:1]
+            rows += [[f"{path}[{own_axes}]", why] for path in shown]
+            if len(paths) > len(shown):
+                rows.append([f"and {len(paths) - 1} leaves more", why])
         columns = ["stays whole", "reason"]
         return f"{table}\n{_table.render('the table of groups', columns, rows, left=2)}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxprune._checks import check_sparsity
 from jaxprune.compact import _costs
-from jaxprune.compact._groups import Group, Groups
+from jaxprune.compact._groups import Group, Groups, Member
 from jaxprune.compact._keep import Keep
 from jaxprune.compact._pattern import group_scores
 from jaxprune.compact._plan import Plan
@@ -61,7 +61,8 @@ def plan(
         GPU, 128 on TPU. Of a group less than twice as wide, half of it, and so on. Heads of 64 are
         such a multiple by themselves. 1: no rounding.
       min_width: least width of a group; below 1 a fraction of its units.
-      skip: regular expressions; a group with a member whose path one matches in full stays whole.
+      skip: regular expressions for paths, matched in full, or axes as they are printed, such as
+        "query/kernel[1]" for heads; a group with such a member stays whole.
       flagged: whether groups are cut whose flags say that this is not the same as masking them.
 
     Returns:
@@ -114,13 +115,13 @@ def _chosen(groups: Groups, skip: Sequence[str], flagged: bool) -> list[Group]:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(f"skip has {pattern!r}, no regular expression: {error}.") from None
-        if not any(re.fullmatch(pattern, m.path) for g in groups for m in g.members):
+        if not any(_named(pattern, m) for g in groups for m in g.members):
             raise ValueError(f"skip has {pattern!r}, which matches no path of a group in full.")
     chosen = [
         group
         for group in groups
         if (flagged or not group.flags)
-        and not any(re.fullmatch(p, m.path) for p in skip for m in group.members)
+        and not any(_named(pattern, m) for pattern in skip for m in group.members)
     ]
     if not chosen:
         raise ValueError(
@@ -128,6 +129,10 @@ def _chosen(groups: Groups, skip: Sequence[str], flagged: bool) -> list[Group]:
             "which groups are flagged."
         )
     return chosen
+
+
+def _named(pattern: str, member: Member) -> bool:
+    return pattern == str(member) or re.fullmatch(pattern, member.path) is not None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -296,6 +296,37 @@ def test_scores_of_another_model():
         compact.group_scores(GROUPS, values(0, (10, 32, 36, 5)))
 
 
+def test_an_axis_is_skipped_by_its_name():
+    """Heads and features of heads are groups of one kernel."""
+    params = {"q": jnp.ones((6, 4, 8)), "v": jnp.ones((6, 4, 8)), "out": jnp.ones((4, 8, 5))}
+
+    def attend(params, x):
+        q, v = (jnp.einsum("td,dhk->thk", x, params[name]) for name in "qv")
+        weights = jax.nn.softmax(jnp.einsum("thk,shk->hts", q, q), -1)
+        return jnp.einsum("hts,shk,hko->to", weights, v, params["out"])
+
+    groups = compact.trace_groups(attend, params, jnp.ones((3, 6)))
+    assert [group.size for group in groups] == [8, 4, 8]
+    plan = compact.plan(groups, params, sparsity=0.5, multiple=1, skip=["q[2]", "v[2]"])
+    assert plan.widths == {"q[2]": 8, "q[1]": 2, "v[2]": 8}
+
+
+def test_the_table_says_once_what_many_leaves_have_in_common():
+    params = {f"conv{i}": jnp.ones((3, 3, 8, 8)) for i in range(6)}
+
+    def convolve(params, x):
+        for w in params.values():
+            x = jax.lax.conv_general_dilated(
+                x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return x
+
+    text = str(compact.trace_groups(convolve, params, jnp.ones((1, 4, 4, 8))))
+    assert "conv0[0, 1]" in text
+    assert "and 5 leaves more" in text
+    assert "conv5[0, 1]" not in text
+
+
 def test_groups_that_would_widen_together_do_so_one_by_one():
     """Equal layers reach their next width at one sparsity; a budget pays for some of them."""
     names = "abcdef"
