@@ -39,8 +39,8 @@ def plan_from_masks(
       ...     return jnp.tanh(x @ params["up"]) @ params["down"]
       >>> params = {"up": jnp.array([[1.0, 0.0, 0.0]]), "down": jnp.array([[1.0], [2.0], [0.0]])}
       >>> groups = compact.trace_groups(apply, params, jnp.ones((1, 1)))
-      >>> compact.plan_from_masks(groups, params).kept
-      {'up[1]': array([ True,  True, False])}
+      >>> compact.plan_from_masks(groups, params).kept["up[1]"]
+      array([ True,  True, False])
     """
     left = _left(groups, masks, "" if under is None else f"{under}/")
     weights = {leaf.path for leaf in groups.leaves if leaf.weight}
