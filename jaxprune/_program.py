@@ -7,6 +7,15 @@ import jax
 
 from jaxprune._tree import flatten
 
+CALLS = frozenset({"closed_call", "core_call", "jit", "pjit"})
+"""Operations that are what they call."""
+
+CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
+"""Calls with derivatives of their own."""
+
+REMAT = frozenset({"checkpoint", "remat", "remat2"})
+"""Calls that are computed again for derivatives."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
@@ -76,6 +85,11 @@ def bind(eqn, operands, params=None) -> list:
     with eqn.ctx.manager:
         made = eqn.primitive.bind(*functions, *operands, **params)
     return list(made) if eqn.primitive.multiple_results else [made]
+
+
+def with_keywords(function):
+    """The same function, of params, a tuple of arguments and a dict of keywords, to be traced."""
+    return lambda params, args, kwargs: function(params, *args, **kwargs)
 
 
 def trace(function, params, args) -> Traced:

@@ -94,11 +94,8 @@ class Gains:
         Raises:
           ImportError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise _table.missing("matplotlib", "the plot of gains", error) from error
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        new_figure = _table.figure("the plot of gains")
+        figure = new_figure(figsize=(8, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         dense = self.files["dense"] or 1
         _bars(left, [(f.name, f.speedup) for f in self.forms], "speed, dense = 1", "{:.2f}")

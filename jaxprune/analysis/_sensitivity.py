@@ -83,15 +83,12 @@ class Sensitivity:
           >>> [label.get_text() for label in found.plot().axes[0].get_xticklabels()]
           ['50 %', '90 %']
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise _table.missing("matplotlib", "the plot of a sensitivity", error) from error
+        new_figure = _table.figure("the plot of a sensitivity")
         few = len(self.paths) <= _FEW
         size, height = (9, 0.3) if few else (7, 0.17)  # points; inches per row
         # Characters are about 0.6 of their size wide: the longest path fits beside the cells.
         width = 2 + 0.6 * len(self.sparsities) + 0.6 * size / 72 * max(map(len, self.paths))
-        figure = Figure((width, 1 + height * max(len(self.paths), 8)), layout="constrained")
+        figure = new_figure((width, 1 + height * max(len(self.paths), 8)), layout="constrained")
         axes = figure.subplots()
         low, high, extend = self._limits()
         image = axes.imshow(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune._program import bind, scan_arity
-from jaxprune.compact._graph import CUSTOM, REMAT, Body, Node, graph
+from jaxprune._program import CUSTOM, REMAT, bind, scan_arity
+from jaxprune.compact._graph import Body, Node, graph
 from jaxprune.compact._keep import Keep, Kept, seeded, take
 from jaxprune.compact._sizes import PARAMS
 from jaxprune.compact._tie import MADE, tie

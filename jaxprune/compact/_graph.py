@@ -7,15 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprune._program import opened
-
-INLINED = frozenset({"closed_call", "core_call", "jit", "pjit"})
-"""Calls that are what they call."""
-
-CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
-"""Calls with derivatives of their own."""
-
-REMAT = frozenset({"checkpoint", "remat", "remat2"})
+from jaxprune._program import CALLS, CUSTOM, REMAT, opened
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +106,7 @@ class _Builder:
         for eqn in jaxpr.eqns:
             arguments = [read(atom) for atom in eqn.invars]
             inner = [x for x in programs(eqn) if len(opened(x)[0].invars) == len(arguments)]
-            if eqn.primitive.name in INLINED and inner:
+            if eqn.primitive.name in CALLS and inner:
                 outputs = self.add(inner[0], arguments, nodes)
             else:
                 outputs = [self.value(var.aval) for var in eqn.outvars]

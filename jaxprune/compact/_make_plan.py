@@ -208,7 +208,8 @@ def _within(ranked: _Ranked, groups: Groups, budgets) -> dict[str, np.ndarray]:
 
     def excess(kept):
         keep = Keep({groups._roots[name]: vector for name, vector in kept.items()})
-        return {n: costs[n](groups, keep) for n, m in limits.items() if costs[n](groups, keep) > m}
+        found = {name: costs[name](groups, keep) for name in limits}
+        return {name: cost for name, cost in found.items() if cost > limits[name]}
 
     low, high = 0.0, 1.0
     if not excess(ranked.at(low)):

@@ -11,7 +11,7 @@ import jax.core
 import numpy as np
 
 from jaxprune import _table
-from jaxprune._program import is_array, trace
+from jaxprune._program import is_array, trace, with_keywords
 from jaxprune._tree import flatten
 from jaxprune.compact import _costs
 from jaxprune.compact._cut import cut
@@ -216,7 +216,7 @@ class Plan:
                 ]
                 shapes = [_struct(x) if is_array(x) else x for x in others]
                 rebuilt = jax.tree.unflatten(rest, shapes)
-                traced = trace(_with_keywords(function), structure.unflatten(whole), rebuilt)
+                traced = trace(with_keywords(function), structure.unflatten(whole), rebuilt)
                 evaluation = self._evaluation(traced)
                 if any(isinstance(x, jax.core.Tracer) for x in traced.jaxpr.consts):
                     return _run(traced, evaluation, [*leaves, *others])  # not to outlive its trace
@@ -278,10 +278,6 @@ class Plan:
         ]
         columns = ["group", "units", "kept", ""]
         return _table.render("the table of a plan", columns, rows, footer=footer)
-
-
-def _with_keywords(function):
-    return lambda tree, args, kwargs: function(tree, *args, **kwargs)
 
 
 def _struct(x, shape=None):

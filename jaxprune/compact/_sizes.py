@@ -7,11 +7,6 @@ from jaxprune.compact import _axes
 from jaxprune.compact._graph import Node
 
 
-def _before(vector, index, size):
-    """How many of the indices before one are kept."""
-    return index if vector is None else int(vector[:index].sum())
-
-
 def _slice(run, node: Node):
     params, kept = node.params, run.kept(node.inputs[0])
     sizes = run.sizes(node.inputs[0])
@@ -24,8 +19,8 @@ def _slice(run, node: Node):
             starts.append(start)
             limits.append(limit)
         elif stride == 1:
-            starts.append(_before(vector, start, size))
-            limits.append(_before(vector, limit, size))
+            starts.append(int(vector[:start].sum()))
+            limits.append(int(vector[:limit].sum()))
         else:  # the first of every so many, which are all kept
             starts.append(start)
             limits.append(size)

@@ -13,15 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxprune._program import bind, opened, scan_arity
+from jaxprune._program import CALLS, CUSTOM, REMAT, bind, opened, scan_arity
 from jaxprune.oneshot import _products, _views
 from jaxprune.oneshot._equations import FIXED, Program, Site, run_all
 from jaxprune.oneshot._views import View
 
-CALLS = frozenset(
-    {"checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"}
-    | {"custom_vjp_call_jaxpr", "jit", "pjit", "remat", "remat2"}
-)
+_CALLS = CALLS | CUSTOM | REMAT
 """Operations that do what the program among their parameters does."""
 
 
@@ -54,7 +51,7 @@ def _inner(eqn):
 
 def _equation(program: Program, eqn, read) -> list[int]:
     name, body = eqn.primitive.name, _inner(eqn)
-    if name in CALLS and body is not None:
+    if name in _CALLS and body is not None:
         return flatten(program, body, [read(atom) for atom in eqn.invars])
     if name == "scan":
         inputs = [read(atom) for atom in eqn.invars]

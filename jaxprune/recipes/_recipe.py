@@ -139,14 +139,11 @@ class Recipe:
           >>> [axes.get_ylabel() for axes in recipes.gmp(1000).plot().axes]
           ['sparsity', 'learning rate', 'weight decay']
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise _table.missing("matplotlib", "the plot of a recipe", error) from error
+        new_figure = _table.figure("the plot of a recipe")
         if any(is_traced(value) for stage in self.stages for value in stage.sparsity):
             raise TypeError("sparsity is traced and cannot be drawn; plot outside of jit and vmap.")
         events = resolve_events(self.when, self.sparsity).all()
-        figure = Figure(figsize=(7, 5), layout="constrained")
+        figure = new_figure(figsize=(7, 5), layout="constrained")
         axes = figure.subplots(3, sharex=True, height_ratios=(2, 1, 1))
         edges = [edge for stage in self.stages for edge in (stage.begin, stage.end - 1)]
         even = np.linspace(0, self.total_steps, 1000).astype(int)

@@ -1,11 +1,10 @@
 """A function of dense params as one of params with blocks."""
 
 import functools
-from typing import Any
 
 import jax
 
-from jaxprune._program import is_array, trace
+from jaxprune._program import trace, with_keywords
 from jaxprune._tree import flatten
 from jaxprune.sparse._block_ell import BlockELL
 from jaxprune.sparse._run import Notes, run_to_arrays
@@ -62,27 +61,15 @@ def sparse_apply(apply):
         described = [
             jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, BlockELL) else x for x in leaves
         ]
-        result: list[Any] = []
-
-        def noted(params, args, kwargs):
-            made, tree = jax.tree.flatten(apply(params, *args, **kwargs))
-            result[:] = tree, [None if is_array(x) else x for x in made]
-            return made
-
-        traced = trace(noted, structure.unflatten(described), (args, kwargs))
+        traced = trace(with_keywords(apply), structure.unflatten(described), (args, kwargs))
         values = [
             whole(x, path) if isinstance(x, BlockELL) else x
             for path, x in zip(paths, leaves, strict=True)
         ]
         values += jax.tree.leaves((args, kwargs))
         notes = Notes()
-        arrays = iter(run_to_arrays(traced.jaxpr, [values[i] for i in traced.places], notes))
+        arrays = run_to_arrays(traced.jaxpr, [values[i] for i in traced.places], notes)
         notes.warn()
-        tree, others = result
-        is_result = [x is None for x in others]
-        return tree.unflatten(
-            next(arrays) if from_program else x
-            for from_program, x in zip(is_result, others, strict=True)
-        )
+        return traced.rebuilt(arrays)
 
     return call

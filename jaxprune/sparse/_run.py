@@ -7,12 +7,9 @@ from typing import Any
 import jax
 from jax import lax
 
-from jaxprune._program import bind, opened, scan_arity
+from jaxprune._program import CALLS, REMAT, bind, opened, scan_arity
 from jaxprune.sparse import _views
 from jaxprune.sparse._views import View
-
-CALLS = frozenset({"closed_call", "core_call", "jit", "pjit"})
-REMAT = frozenset({"checkpoint", "remat", "remat2"})
 
 
 class Notes:
