@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+__all__ = ["check_kind", "normalize", "normalize_all"]
+
 
 def check_kind(axis, where: str) -> int | tuple[int, ...]:
     """An axis or several, of whichever leaf: an integer as it is, a list as a tuple.

@@ -24,6 +24,8 @@ import jax.numpy as jnp
 
 from jaxprune._checks import check_sparsity, is_traced
 
+__all__ = ["Decision", "Rule", "decide"]
+
 _WEIGHT = re.compile(r"kernel|weights?|[wW]\d*|[wW]_.*|.*_(kernel|weight|w)")
 _BIAS = re.compile(r"bias(es|_.*)?|.*_bias|b_.*|beta|offset|A_log")
 _NORM = re.compile(

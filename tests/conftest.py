@@ -3,16 +3,14 @@
 import os
 import pathlib
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-flags = os.environ.get("XLA_FLAGS", "")
-if "host_platform_device_count" not in flags:
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+import jax
+import pytest
+import xla_flags
+from hypothesis import settings
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
-
+jax.config.update("jax_platforms", os.environ.setdefault("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads them in a program
 settings.register_profile("strict", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("strict")
 
@@ -22,9 +20,20 @@ MAPS = pathlib.Path("/proc/self/maps")
 MANY_MAPS = 20_000
 
 
+def pytest_addoption(parser):
+    """`--as-users` leaves code generation as it is for users; it takes about twice the time."""
+    parser.addoption("--as-users", action="store_true", help="generate code as users do")
+
+
+def pytest_configure(config):
+    """Sets XLA's flags, which are read once, when the first program is compiled."""
+    others = [] if config.getoption("--as-users") else xla_flags.QUICK
+    os.environ["XLA_FLAGS"] = xla_flags.of_environment(8, *others)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compilation(request):
-    """Most programs are compiled for their answer, not for speed: that takes half the time.
+    """Most programs are compiled for their answer, not for speed: that takes a third of the time.
 
     Compiled programs take pieces of mapped memory, of which Linux grants a process 65,530: before
     there are too many, all are dropped.

@@ -5,13 +5,15 @@ import pathlib
 import subprocess
 import sys
 
+import xla_flags
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run_script(*args, flags=""):
-    """What `python *args` prints; little time to compile, and XLA's other `flags`."""
+def run_script(*args, num_devices=1):
+    """What `python *args` prints, on so many devices (None: it says itself), compiled quickly."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    flags = f"{flags} --xla_backend_optimization_level=0".strip()
+    flags = xla_flags.of_environment(num_devices, "--xla_backend_optimization_level=0")
     done = subprocess.run(
         [sys.executable, *args],
         cwd=ROOT,

@@ -12,8 +12,7 @@ pytestmark = pytest.mark.slow
 def run(*args):
     """What the example prints and the figures that it writes, on one device, warnings as errors."""
     *_, out = args
-    flags = "--xla_force_host_platform_device_count=1"
-    text = run_script("-W", "error", *map(str, args), flags=flags)
+    text = run_script("-W", "error", *map(str, args))
     errors = re.search(r"Verified\(forward=(\S+), gradient=(\S+)\)", text)
     assert all(float(error) < 1e-4 for error in errors.groups())
     return text, json.loads((out / "results.json").read_text())

@@ -9,13 +9,8 @@ from example_runner import run_script
 pytestmark = pytest.mark.slow
 
 
-def run(*args):
-    """What the example prints, on one device, as a user has, where conftest simulates eight."""
-    return run_script(*args, flags="--xla_force_host_platform_device_count=1")
-
-
 def test_gmp_digits_reaches_the_exact_sparsity(tmp_path):
-    text = run("examples/gmp_digits.py", "--quick", "--out", str(tmp_path))
+    text = run_script("examples/gmp_digits.py", "--quick", "--out", str(tmp_path))
     (sparse,) = json.loads((tmp_path / "results.json").read_text())["runs"]["sparse"]
     layers = sparse["layers"].values()
     assert len(layers) == 6
@@ -32,7 +27,7 @@ def test_gmp_digits_reaches_the_exact_sparsity(tmp_path):
 
 @pytest.mark.parametrize("example", ["raw_pytree", "nnx_digits", "equinox_digits"])
 def test_other_examples_print_the_exact_density(example):
-    text = run(f"examples/{example}.py", "--steps", "20")
+    text = run_script(f"examples/{example}.py", "--steps", "20")
     rows = [
         line.replace(",", "").split() for line in text.splitlines() if "x" in line and "%" in line
     ]
@@ -44,8 +39,8 @@ def test_other_examples_print_the_exact_density(example):
 
 def test_lottery_digits_beats_or_not_and_says_so(tmp_path):
     """12 rounds are for the user; here two, and again, when all of them are there already."""
-    first = run("examples/lottery_digits.py", "--quick", "--out", str(tmp_path))
-    again = run("examples/lottery_digits.py", "--quick", "--out", str(tmp_path))
+    first = run_script("examples/lottery_digits.py", "--quick", "--out", str(tmp_path))
+    again = run_script("examples/lottery_digits.py", "--quick", "--out", str(tmp_path))
     last = r"with 64\.0 % of the weights: ticket \S+ %, random masks \S+ %, random init \S+ %"
     assert re.search(last, first)
     assert re.search(last, first)[0] == re.search(last, again)[0]
@@ -57,7 +52,7 @@ def test_lottery_digits_beats_or_not_and_says_so(tmp_path):
 
 
 def test_rigl_digits_has_the_exact_number_of_weights():
-    text = run("examples/rigl_digits.py", "--quick")
+    text = run_script("examples/rigl_digits.py", "--quick")
     prunable = re.search(r"prunable +([\d,]+) +([\d,]+)", text)
     size, kept = (int(x.replace(",", "")) for x in prunable.groups())
     assert kept == round(size * (1 - 0.95))
@@ -66,6 +61,6 @@ def test_rigl_digits_has_the_exact_number_of_weights():
 
 
 def test_ac_dc_gives_a_dense_and_a_sparse_network():
-    text = run("examples/ac_dc_digits.py", "--quick")
+    text = run_script("examples/ac_dc_digits.py", "--quick")
     assert re.search(r"dense, before the last compression: \d+\.\d+ %", text)
     assert re.search(r"with 10\.0 % of the weights: \d+\.\d+ %", text)

@@ -17,8 +17,7 @@ COLUMNS = {"70 %": 0.7, "2:4": 0.5}
 
 def run(*args):
     """What the example prints, on one device, where every warning is an error."""
-    flags = "--xla_force_host_platform_device_count=1"
-    return run_script("-W", "error", *map(str, args), flags=flags)
+    return run_script("-W", "error", *map(str, args))
 
 
 def results(out):

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.slow
 def run(out, *args):
     """What the example prints, where every warning is an error."""
     small = f"--steps 8 --width 32 --layers 1 --checkpoint-every {CHECKPOINT} --out {out}"
-    return run_script("-W", "error", "examples/sharded_lm.py", *small.split(), *args)
+    return run_script(
+        "-W", "error", "examples/sharded_lm.py", *small.split(), *args, num_devices=None
+    )
 
 
 def results(out):

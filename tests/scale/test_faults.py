@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 import train
+import xla_flags
 
 HERE = pathlib.Path(__file__).parent
 LIMIT = 120  # seconds until a process that hangs is ended
@@ -32,7 +33,7 @@ class Training:
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # takes less time to compile
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": os.pathsep.join(path),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+            "XLA_FLAGS": xla_flags.of_environment(num_devices),
         }
         command = [sys.executable, "-W", "error", HERE / "train.py", mode]
         with self.errors.open("w") as errors:

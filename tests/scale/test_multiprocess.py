@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 import worker
+import xla_flags
 from jax.sharding import AxisType
 
 HERE = pathlib.Path(__file__).parent
@@ -28,7 +29,7 @@ def start(process_id, coordinator, num_processes, num_devices, cases, folder):
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # takes less time to compile
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": path,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "XLA_FLAGS": xla_flags.of_environment(num_devices),
     }
     ids = [str(num_processes), str(process_id)]
     command = [sys.executable, "-W", "error", HERE / "worker.py", coordinator, *ids]
