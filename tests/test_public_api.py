@@ -1,6 +1,7 @@
 """What is public is what tests/public_api.txt lists: names, arguments and defaults.
 
-A change of it is a decision. Write the list anew, read the difference, and put it into the changelog:
+A change of it is a decision. Write the list anew, read the difference, and put it into the
+changelog:
 
     python tests/test_public_api.py
 """
@@ -64,13 +65,10 @@ class _Written(str):
 
 def members(value):
     """Public methods and properties of a class that are not its fields."""
-    fields = (
-        {field.name for field in dataclasses.fields(value)}
-        if dataclasses.is_dataclass(value)
-        else set()
-    )
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    data = {field.name for field in fields} | set(getattr(value, "_fields", ()))
     for name, member in sorted(vars(value).items()):
-        if name.startswith("_") or name in fields | set(getattr(value, "_fields", ())):
+        if name.startswith("_") or name in data:
             continue
         if isinstance(member, property):
             yield f".{name}"
