@@ -10,7 +10,7 @@ import public
 
 
 def missing(inventory):
-    """The public names that an inventory lacks: four lines, then compressed `name domain:role ...`."""
+    """The public names that an inventory lacks: four lines, then compressed rows."""
     packed = pathlib.Path(inventory).read_bytes().split(b"\n", 4)[4]
     rows = (line.split(" ", 2) for line in zlib.decompress(packed).decode().splitlines())
     entries = {name for name, role, _ in rows if role.startswith("py:")}

@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import inspect
+import itertools
 import pathlib
 import pkgutil
 import types
@@ -66,7 +67,7 @@ def constants(module):
     docs = {}
     for each in file.parent.glob("*.py") if file.name == "__init__.py" else [file]:
         body = ast.parse(each.read_text(encoding="utf-8")).body
-        for node, after in zip(body, body[1:], strict=False):
+        for node, after in itertools.pairwise(body):
             text = getattr(getattr(after, "value", None), "value", None)
             if isinstance(node, ast.Assign) and isinstance(text, str):
                 docs |= {target.id: inspect.cleandoc(text) for target in node.targets}
