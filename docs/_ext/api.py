@@ -79,8 +79,9 @@ def _table(module):
     yield from [".. list-table::", "   :widths: auto", ""]
     for name in public.names(module):
         full = public.entry(f"{module}.{name}")
-        first = public.doc(full or f"{module}.{name}").partition("\n\n")[0]
-        text = " ".join(convert(first.splitlines(), linker(module))).strip()
+        lines = public.doc(full or f"{module}.{name}").splitlines()
+        first = lines[: lines.index("")] if "" in lines else lines
+        text = " ".join(convert(first, linker(module, described(lines)))).strip()
         yield f"   * - {f':py:obj:`{name} <{full}>`' if full else f'``{name}``'}"
         yield f"     - {text}"
 
@@ -101,8 +102,13 @@ def _entry(module, name):
 
 def _rewrite(app, what, name, obj, options, lines):
     """autodoc-process-docstring, before napoleon."""
-    del app, what, obj, options
-    lines[:] = convert(lines, linker(public.home(name), described(lines)))
+    del app, obj, options
+    module = public.home(name)
+    own = described(lines)
+    if what == "module":  # which speaks of the arguments of its functions
+        own.update(*(described(public.doc(f"{name}.{n}").splitlines()) for n in public.names(name)))
+    # Of a property napoleon would take what is before a colon for a type, but for an empty line.
+    lines[:] = [*[""] * (what == "property"), *convert(lines, linker(module, own))]
 
 
 def _skip(app, what, name, obj, skip, options):
