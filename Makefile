@@ -1,11 +1,11 @@
-# make demo | test | lint | bench; each makes its own virtual environment. PYTHON=... picks the interpreter.
+# make demo | test | lint | docs | bench; each makes its own virtual environment. PYTHON=... picks the interpreter.
 PYTHON ?= python3
 TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(TAG)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: test lint demo bench clean
+.PHONY: test lint docs demo bench clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
@@ -14,6 +14,11 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --builder html --nitpicky --fail-on-warning --keep-going --quiet \
+		--fresh-env --doctree-dir out/.doctrees docs out/docs $(ARGS)
+	$(BIN)/python docs/check_inventory.py out/docs/objects.inv
 
 demo: $(VENV)/.test
 	$(BIN)/python examples/gmp_digits.py $(ARGS)
@@ -31,6 +36,10 @@ $(VENV)/.test: $(VENV)/.venv
 
 $(VENV)/.lint: $(VENV)/.test
 	$(PIP) '.[lint]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.venv
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 clean:

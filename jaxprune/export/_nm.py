@@ -20,10 +20,10 @@ def pack_nm(w, pattern: NM, mask=None) -> tuple[np.ndarray, np.ndarray]:
       mask: bool, what is kept; None keeps what has a bit that is not 0.
 
     Returns:
-      values: as `w`, with n in place of every m along the axis, in the order of the axis.
-      indices: uint8 of ceil(values.size * bits / 8), bits = ceil(log2(m)): the place of each value
-        in its group, in row-major order of `values`, highest bit first, the rest of the last byte
-        0. A group with fewer than n is filled up with zeros at its lowest free places.
+      (values, indices): `values` as `w`, with n in place of every m along the axis, in the order
+      of the axis; `indices` uint8 of ceil(values.size * bits / 8), bits = ceil(log2(m)): the place
+      of each value in its group, in row-major order of `values`, highest bit first, the rest of
+      the last byte 0. A group with fewer than n is filled up with zeros at its lowest free places.
 
     Raises:
       ValueError: the axis does not exist or is not divisible by m; a group keeps more than n; the

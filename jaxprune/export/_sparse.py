@@ -16,7 +16,7 @@ _MAX_INDEX = 2**31
 def to_bcoo(w, mask=None) -> "sparse.BCOO":
     """A masked array as `jax.experimental.sparse.BCOO`: each kept value with its indices.
 
-    bytes = kept * (itemsize + 4 * axes)
+        bytes = kept * (itemsize + 4 * axes)
 
     The number kept becomes a shape, so this runs on the host and not under jit. The format is for
     other code that wants it: as a way to multiply it is slower than dense, but for very few kept.
@@ -54,7 +54,7 @@ def to_bcoo(w, mask=None) -> "sparse.BCOO":
 def to_bcsr(w, mask=None) -> "sparse.BCSR":
     """A masked matrix as `jax.experimental.sparse.BCSR`: values, columns, and where rows begin.
 
-    bytes = kept * (itemsize + 4) + 4 * (rows + 1)
+        bytes = kept * (itemsize + 4) + 4 * (rows + 1)
 
     On CPUs `sparse @ dense` in float32 gains from about 90 % zeros up. Like `to_bcoo` this runs on
     the host.

@@ -33,8 +33,8 @@ class Method:
 
     Args:
       solve: (problem, keep, cut, **options) -> (weights, mask), both [inputs, outputs]: a function
-        that can be compiled and mapped over problems. `keep` units are kept, an integer that is
-        traced; `cut` says what a unit is. Weights where the mask is False do not count.
+        that can be compiled and mapped over problems. How many units are kept is an integer that
+        is traced; `cut` says what a unit is. Weights where the mask is False do not count.
       options: pairs of a name and a hashable value.
       needs: "squares" or "gram": what of the inputs is collected.
       damp: share of the mean diagonal of X^T X that is added to its diagonal. Where that is too

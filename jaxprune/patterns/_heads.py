@@ -15,14 +15,12 @@ class Heads:
     or with others, but no leaf is tied to another: what removes a head whole is to prune it where
     heads are read, in the output projection.
 
-    | kernel | shape | pattern |
-    |---|---|---|
-    | query, key, value of Flax | (in, heads, dim) | `Heads(h, axis=-2)` |
-    | output projection of Flax | (heads, dim, out) | `Heads(h, axis=-3)` |
-    | query, key, value, fused heads | (in, heads * dim) | `Heads(h, axis=-1)` |
-    | output projection, fused heads | (heads * dim, out) | `Heads(h, axis=-2)` |
-    | all queries, all keys, all values | (in, 3 * heads * dim) | `Heads(h, -1, parts=3)` |
-    | query, key and value head by head | (in, heads * 3 * dim) | `Heads(h, axis=-1)` |
+        query, key, value of Flax          (in, heads, dim)      Heads(h, axis=-2)
+        output projection of Flax          (heads, dim, out)     Heads(h, axis=-3)
+        query, key, value, fused heads     (in, heads * dim)     Heads(h, axis=-1)
+        output projection, fused heads     (heads * dim, out)    Heads(h, axis=-2)
+        all queries, all keys, all values  (in, 3 * heads * dim) Heads(h, -1, parts=3)
+        query, key and value head by head  (in, heads * 3 * dim) Heads(h, axis=-1)
 
     Where keys and values have fewer heads than queries, give them a pattern with their number by a
     `Rule`.

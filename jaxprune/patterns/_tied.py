@@ -131,7 +131,7 @@ class Tied:
     layer are one group. Sparsity counts units, in each group or, with a `scope`, in all groups
     together; scores of units add up, so groups that have more weights score more.
 
-    With `keep` a group is ranked by itself, and a schedule only says how far along it is:
+    With `keep=` a group is ranked by itself, and a schedule only says how far along it is:
 
         kept = round(size * (1 - (1 - keep / size) * s / s_final))
 

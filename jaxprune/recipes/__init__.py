@@ -1,13 +1,14 @@
 """Stages of a whole run: schedules of sparsity, learning rate and weight decay that go together.
 
-recipe = jaxprune.recipes.gmp(100_000, sparsity=0.9, weight_decay=1e-4)
-tx = jaxprune.prune(
-    optax.adamw(recipe.learning_rate, weight_decay=recipe.weight_decay),
-    sparsity=recipe.sparsity,
-    when=recipe.when,
-)
-print(recipe)
-recipe.plot("recipe.png")
+Example:
+  >>> import optax
+  >>> import jaxprune
+  >>> recipe = jaxprune.recipes.gmp(100_000, sparsity=0.9, weight_decay=1e-4)
+  >>> tx = jaxprune.prune(
+  ...     optax.adamw(recipe.learning_rate, weight_decay=recipe.weight_decay),
+  ...     sparsity=recipe.sparsity,
+  ...     when=recipe.when,
+  ... )
 """
 
 from jaxprune.recipes._gmp import gmp as gmp

@@ -27,11 +27,11 @@ def gmp(
 ) -> Recipe:
     """Gradual pruning of a trained model: stabilise, prune, fine-tune.
 
-    stabilise [0, b):     dense, constant learning rate
-    prune     [b, e):     s(t) = sparsity + (init_sparsity - sparsity) * (1 - (t-b)/(e-b))**3
-    fine-tune [e, total): masks fixed, learning rate * reduction**k from e + k*(total-e)/(r+1) on,
-                          for k = 1..r = reductions; no weight decay
-    with b = round(stabilize * total), e = round((stabilize + prune) * total)
+        stabilise [0, b):     dense, constant learning rate
+        prune     [b, e):     s(t) = sparsity + (init_sparsity - sparsity) * (1 - (t-b)/(e-b))**3
+        fine-tune [e, total): masks fixed, learning rate * reduction**k from e + k*(total-e)/(r+1)
+                              on, for k = 1..r = reductions; no weight decay
+        with b = round(stabilize * total), e = round((stabilize + prune) * total)
 
     The defaults follow recipes as published for ResNet-50: a short dense stage to settle (1 or 2
     of 57 to 60 epochs; here a twentieth, so that short runs have one too), pruning for about half

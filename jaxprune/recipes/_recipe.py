@@ -17,7 +17,7 @@ _SHADES = ("#f2f2f2", "#dbe9f6", "#e4f1e1")
 class Piecewise:
     """A piecewise constant schedule of a learning rate or a weight decay.
 
-    values[i] for at[i - 1] <= t < at[i]; the first `warmup` steps times (t + 1) / warmup
+        values[i] for at[i - 1] <= t < at[i]; the first `warmup` steps times (t + 1) / warmup
 
     Args:
       at: the steps at which the value changes, ascending.

@@ -36,7 +36,7 @@ class Every:
 def every(n: int, *, begin: int | None = None, end: int | None = None) -> Every:
     """An event every n steps, counted from `begin`, and one at `end`.
 
-    {t : begin <= t <= end, (t - begin) % n == 0} and {end}
+        {t : begin <= t <= end, (t - begin) % n == 0} and {end}
 
     Args:
       n: steps between events, n >= 1. Beyond the span only begin and end are events.

@@ -88,7 +88,7 @@ class Steps(Schedule):
 def constant(sparsity) -> Schedule:
     """One sparsity from the first step on.
 
-    s(t) = sparsity
+        s(t) = sparsity
 
     Args:
       sparsity: fraction of zeros, 0 <= sparsity < 1; may be traced.
@@ -112,7 +112,7 @@ def constant(sparsity) -> Schedule:
 def one_shot(final, *, step: int = 0) -> Schedule:
     """Dense until one step, sparse from that step on.
 
-    s(t) = final if t >= step else 0
+        s(t) = final if t >= step else 0
 
     Args:
       final: fraction of zeros, 0 <= final < 1; may be traced.
@@ -138,7 +138,7 @@ def one_shot(final, *, step: int = 0) -> Schedule:
 def polynomial(final, *, begin: int, end: int, init=0.0, power: int | float = 3) -> Schedule:
     """Fast at first, slow near the target: the default of the field with power 3.
 
-    s(t) = final + (init - final) * (1 - x)**power, x = (t - begin) / (end - begin)
+        s(t) = final + (init - final) * (1 - x)**power, x = (t - begin) / (end - begin)
 
     Args:
       final: sparsity from `end` on, 0 <= final < 1; may be traced.
@@ -169,7 +169,7 @@ def polynomial(final, *, begin: int, end: int, init=0.0, power: int | float = 3)
 def linear(final, *, begin: int, end: int, init=0.0) -> Schedule:
     """The same number of weights at every step.
 
-    s(t) = init + (final - init) * x, x = (t - begin) / (end - begin)
+        s(t) = init + (final - init) * x, x = (t - begin) / (end - begin)
 
     Args:
       final: sparsity from `end` on, 0 <= final < 1; may be traced.
@@ -195,7 +195,7 @@ def linear(final, *, begin: int, end: int, init=0.0) -> Schedule:
 def cosine(final, *, begin: int, end: int, init=0.0) -> Schedule:
     """Slow at both ends, fast between them: half a cosine.
 
-    s(t) = final + (init - final) * (1 + cos(pi x)) / 2, x = (t - begin) / (end - begin)
+        s(t) = final + (init - final) * (1 + cos(pi x)) / 2, x = (t - begin) / (end - begin)
 
     Args:
       final: sparsity from `end` on, 0 <= final < 1; may be traced.
@@ -221,7 +221,7 @@ def cosine(final, *, begin: int, end: int, init=0.0) -> Schedule:
 def exponential(final, *, begin: int, end: int, init=0.0) -> Schedule:
     """The density falls by the same factor at every step.
 
-    s(t) = 1 - (1 - init) * ((1 - final) / (1 - init))**x, x = (t - begin) / (end - begin)
+        s(t) = 1 - (1 - init) * ((1 - final) / (1 - init))**x, x = (t - begin) / (end - begin)
 
     Args:
       final: sparsity from `end` on, 0 <= final < 1; may be traced.
@@ -248,7 +248,7 @@ def exponential(final, *, begin: int, end: int, init=0.0) -> Schedule:
 def steps(mapping: Mapping[int, Any] | Iterable[tuple[int, Any]]) -> Schedule:
     """A staircase: each sparsity holds from its step until the next one.
 
-    s(t) = the value of the latest key k <= t, or 0 before the first key
+        s(t) = the value of the latest key k <= t, or 0 before the first key
 
     Args:
       mapping: {step: sparsity}, or pairs of them, in any order; steps in [0, 2**31), each once,
