@@ -1,4 +1,4 @@
-"""The loops of docs/start.md, as they were and pruned: few lines change, and the zeros are there."""
+"""The loops of docs/start.md, before and after: few lines change, and the zeros are there."""
 
 import difflib
 import pathlib
