@@ -1,11 +1,11 @@
-# make demo | test | lint | docs | bench; each makes its own virtual environment. PYTHON=... picks the interpreter.
+# make demo | test | lint | docs | wheel | bench; each makes its own virtual environment. PYTHON=... picks the interpreter.
 PYTHON ?= python3
 TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(TAG)
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: test lint docs demo bench clean
+.PHONY: test lint docs wheel demo bench clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
@@ -20,6 +20,15 @@ docs: $(VENV)/.docs
 		--fresh-env --doctree-dir out/.doctrees docs out/docs $(ARGS)
 	$(BIN)/python docs/check_inventory.py out/docs/objects.inv
 
+# As its user installs it: built, put into an environment of its own, and led through two pages.
+wheel: $(VENV)/.venv
+	rm -rf out/wheel
+	$(PIP) wheel --no-deps --wheel-dir out/wheel .
+	$(PYTHON) -m venv out/wheel/venv
+	out/wheel/venv/bin/python -m pip --quiet --disable-pip-version-check install \
+		"$$(echo out/wheel/*.whl)[report]"
+	cd out/wheel && venv/bin/python -I ../../tests/pages.py ../../README.md ../../docs/start.md
+
 demo: $(VENV)/.test
 	$(BIN)/python examples/gmp_digits.py $(ARGS)
 
@@ -31,15 +40,15 @@ $(VENV)/.venv: pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.venv
-	$(PIP) --editable '.[test]'
+	$(PIP) install --editable '.[test]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP) '.[lint]'
+	$(PIP) install '.[lint]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.venv
-	$(PIP) --editable '.[docs]'
+	$(PIP) install --editable '.[docs]'
 	@touch $@
 
 clean:
