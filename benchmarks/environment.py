@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -21,12 +22,37 @@ def environment(peers=()):
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "device": None if device.platform == "cpu" else device.device_kind,
-        "load": round(os.getloadavg()[0], 1),
         "versions": {"Python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("jax", "optax", "numpy")},
         "peers": {name: peer_version(name) for name in peers},
         "date": datetime.date.today().isoformat(),
     }
+
+
+class Others:
+    """How much of the machine other programs use, from now on."""
+
+    def __init__(self):
+        self.start = _used()
+
+    def cores(self):
+        """The mean number of cores since the start; None where the system does not tell."""
+        (clock, own, every), (clock0, own0, every0) = _used(), self.start
+        if every is None:
+            return None
+        return max(0.0, ((every - every0) - (own - own0)) / (clock - clock0))
+
+
+def _used():
+    """Seconds of the clock, of this process on cores, and of all programs on cores."""
+    own = sum(os.times()[:4])
+    stat = pathlib.Path("/proc/stat")
+    if not stat.exists():
+        return time.monotonic(), own, None
+    ticks = stat.read_text().splitlines()[0].split()[1:]
+    idle = {3, 4, 8, 9}  # idle, waiting for a disk, and what is in user and nice already
+    busy = sum(int(n) for i, n in enumerate(ticks) if i not in idle)
+    return time.monotonic(), own, busy / os.sysconf("SC_CLK_TCK")
 
 
 def sentence(found):
@@ -36,7 +62,9 @@ def sentence(found):
     peers = found["peers"]
     known = found["versions"] | {name: version for name, version in peers.items() if version}
     parts += [f"{name} {version}" for name, version in known.items()]
-    parts += [found["date"], f"load {found['load']} from all programs"]
+    parts.append(found["date"])
+    if found.get("others") is not None:
+        parts.append(f"other programs used {found['others']:.1f} cores meanwhile")
     missing = [name for name, version in peers.items() if not version]
     absent = f" Not importable here, so without figures: {', '.join(missing)}." if missing else ""
     return ", ".join(parts) + "." + absent

@@ -64,7 +64,7 @@ def main():
         for (name, sparsity), row in found.items()
     ]
     title = f"bits per byte of held-out text; dense {_spread(dense)}"
-    Console(width=200).print(table(title, rows, {}))
+    Console(width=200).print(table(title, rows))
 
 
 def _spread(values):

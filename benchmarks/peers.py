@@ -25,7 +25,9 @@ def columns(times, base):
     """Heading -> ratio to the times of `base`, None for a peer without figures."""
     from benchmarks.timing import ratio
 
-    return {name: ratio(times[name], times[base]) if name in times else None for name in NAMES.values()}
+    return {
+        name: ratio(times[name], times[base]) if name in times else None for name in NAMES.values()
+    }
 
 
 def _numpy(kind, kernels, sparsity):

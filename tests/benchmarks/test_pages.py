@@ -96,8 +96,10 @@ def make(**cells):
 
 
 def test_moved_names_means_that_left_their_range():
-    old = make(a="10.00 (9.00-11.00)", b="5.00 (4.90-5.10)", c="3.00", d="1,000", e="", f="0.1 (2)")
-    new = make(a="11.90 (9.00-11.00)", b="4.70 (4.00-5.10)", c="3.70", d="1,300", e="1", f="0.1 (9)")
+    old = make(a="10.00 (9.00-11.00)", b="5.00 (4.90-5.10)", c="3.00", d="1,000", e="")
+    new = make(
+        a="11.90 (9.00-11.00)", b="4.70 (4.00-5.10)", c="3.70", d="1,300", e="1", f="0.1 (9)"
+    )
     assert pages.moved(old, old) == []
     assert sorted(pages.moved(old, new)) == [
         "b, 90 %: 5.00 (4.90-5.10) -> 4.70 (4.00-5.10)",
@@ -111,7 +113,8 @@ def test_moved_leaves_out_what_one_table_lacks():
 
 
 def test_cells_of_two_tables_and_of_rows_with_two_names():
-    text = "| x | of | ms |\n|---|---|---:|\n| a | b | 1 |\n| a | c | 2 |\n\n| y | s |\n|---|---:|\n| z | 3 |"
+    first = "| x | of | ms |\n|---|---|---:|\n| a | b | 1 |\n| a | c | 2 |"
+    text = f"{first}\n\n| y | s |\n|---|---:|\n| z | 3 |"
     assert pages.cells(text) == {("a, b", "ms"): "1", ("a, c", "ms"): "2", ("z", "s"): "3"}
 
 
