@@ -1,16 +1,17 @@
 """Trains and prunes what docs/results.md shows, and writes its tables and pictures.
 
-python -m benchmarks.results [--only NAME ...] [--list] [--fresh] [--quick] [--out DIR]
+python -m benchmarks.results [--only NAME ...] [--list] [--fresh] [--quick] [--jobs 2] [--out DIR]
 
 The work is cut into units of a minute or so, such as a method with all seeds and levels. What a
-unit found is a line of a file in --out, on the disk before the next unit begins: a run that was
-killed goes on where it was. Lines know the code, the settings and the versions that they were
-made by, and others are not used again; --fresh uses none. --quick is a smoke test: one seed, one
-level, few steps, on a copy of the page in --out. --list names the units, and how long those took
-that are done.
+unit found is a line of a file in --out, on the disk as soon as it is done: a run that was killed
+goes on where it was. Lines know the code, the settings and the versions that they were made by, and
+others are not used again; --fresh uses none. --jobs processes work side by side, each on its share
+of the cores. --quick is a smoke test: one seed, one level, few steps, on a copy of the page in
+--out. --list names the units, and how long those took that are done.
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import shutil
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from benchmarks import files, pages, pictures
 from benchmarks.environment import ROOT, environment, fingerprint, sentence
+from benchmarks.pool import side_by_side
 from benchmarks.sections import SECTIONS
 from benchmarks.studies import merged
 from benchmarks.tables import markdown, table
@@ -37,12 +39,18 @@ def main():
     failed = []
     for name in args.only or SECTIONS:
         console.rule(name)
-        units = SECTIONS[name].units(args.quick, args.out)
-        found = done(name, args)
+        path = args.out / f"{name}.jsonl"
+        if args.fresh:
+            path.unlink(missing_ok=True)
+        units, found = units_of(name, args.quick, args.out), done(name, args.quick, path)
         if args.list:
             show(console, name, units, found)
             continue
-        found = complete(console, name, units, found, args)
+        waiting = [unit for unit in units if unit not in found]
+        console.print(f"{len(units)} units, {len(waiting)} to do")
+        if waiting:
+            work = functools.partial(do, name, args.quick, args.out)
+            found |= complete(console, waiting, work, path, args.jobs)
         missing = [f"{name}: {unit}" for unit in units if unit not in found]
         failed += missing
         if not missing:
@@ -62,6 +70,7 @@ def parse():
     parser.add_argument("--list", action="store_true", help="name the units, and do none")
     parser.add_argument("--fresh", action="store_true", help="use nothing that was done before")
     parser.add_argument("--quick", action="store_true", help="a smoke test, on a copy of the page")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, which share the cores")
     parser.add_argument("--out", type=pathlib.Path, help="out/results, or out/quick/results")
     args = parser.parse_args()
     args.out = (
@@ -84,33 +93,45 @@ def key(name, quick):
     return fingerprint([*SECTIONS[name].sources, *COMMON], [name, quick])
 
 
-def done(name, args):
-    """Unit -> its record, of those that were done before by the same code."""
-    now, kept = key(name, args.quick), files.records(args.out / f"{name}.jsonl")
-    return {} if args.fresh else {one["unit"]: one for one in kept if one["key"] == now}
+def done(name, quick, path):
+    """Unit -> its record, of those in a file that the same code made."""
+    now = key(name, quick)
+    return {one["unit"]: one for one in files.records(path) if one["key"] == now}
 
 
-def complete(console, name, units, found, args):
-    """Does the units that are not done; a unit that fails is left out."""
-    now, found = key(name, args.quick), dict(found)
-    for i, (unit, run) in enumerate(units.items(), 1):
-        progress = f"{i} of {len(units)}, {unit}"
-        if unit in found:
-            console.print(f"{progress}: done before")
+def complete(console, waiting, work, path, jobs):
+    """Does units of work, and keeps what they find; unit -> its record, without those that fail."""
+    found = {}
+    for unit, record, error in side_by_side(work, waiting, min(jobs, len(waiting))):
+        if error:
+            traceback.print_exception(error)
             continue
-        wall, cpu = time.perf_counter(), sum(os.times()[:4])
-        try:
-            rows = run()
-        except Exception:  # named at the end; the other units are still worth having
-            traceback.print_exc()
-            continue
-        record = {"key": now, "unit": unit, "seconds": time.perf_counter() - wall}
-        record |= {"cpu_seconds": sum(os.times()[:4]) - cpu, "rows": rows}
-        files.append(args.out / f"{name}.jsonl", record)
+        files.append(path, record)
         found[unit] = record
-        console.print(f"{progress}: {record['seconds']:.0f} s")
-        jax.clear_caches()  # programs of other units are of no use, and there is a limit to them
+        progress = f"{len(found)} of {len(waiting)}, {unit}: {record['seconds']:.0f} s"
+        console.print(progress, highlight=False)
     return found
+
+
+def do(name, quick, out, unit):
+    """The record of a unit, done in this process."""
+    now, run = key(name, quick), units_of(name, quick, out)[unit]
+    wall, cpu = time.perf_counter(), sum(os.times()[:4])
+    rows = run()
+    jax.clear_caches()  # programs of other units are of no use, and there is a limit to them
+    return {
+        "key": now,
+        "unit": unit,
+        "seconds": time.perf_counter() - wall,
+        "cpu_seconds": sum(os.times()[:4]) - cpu,
+        "rows": rows,
+    }
+
+
+@functools.cache
+def units_of(name, quick, out):
+    """The units of a section; what they share, such as trained networks, is made once."""
+    return SECTIONS[name].units(quick, out)
 
 
 def show(console, name, units, found):

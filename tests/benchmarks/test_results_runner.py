@@ -1,6 +1,5 @@
 """`python -m benchmarks.results`: what was done is kept, whenever it is stopped."""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -8,70 +7,86 @@ import sys
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from benchmarks import files, pages, pictures, results, studies
 from benchmarks.environment import ROOT
+from benchmarks.pool import side_by_side
 from benchmarks.sections import SECTIONS
 
 PROGRAM = """
-import argparse, os, pathlib, signal, sys
+import os, pathlib, signal, sys, time
 from rich.console import Console
 from benchmarks import results
 
 folder = pathlib.Path(sys.argv[1])
 
-def unit(name):
-    def run():
-        count = len(list(folder.glob(f"{name}-*")))
-        (folder / f"{name}-{count}").touch()
-        if name == "b" and count == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return [{"method": name, "0.9": [1.0, 2.0]}]
-    return run
+def work(unit):
+    count = len(list(folder.glob(f"{unit}-*")))
+    (folder / f"{unit}-{count}").touch()
+    if unit == "b" and count == 0:
+        while not results.files.records(folder / "decay.jsonl"):
+            time.sleep(0.01)  # until what "a" found is kept
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+        (folder / "outlived").touch()
+    key = results.key("decay", True)
+    return {"key": key, "unit": unit, "seconds": 0.0, "rows": [{"method": unit, "0.9": [1.0]}]}
 
-args = argparse.Namespace(quick=True, out=folder, fresh=False)
-units = {name: unit(name) for name in "abc"}
-results.complete(Console(), "decay", units, results.done("decay", args), args)
+if __name__ == "__main__":
+    path = folder / "decay.jsonl"
+    found = results.done("decay", True, path)
+    waiting = [unit for unit in "abc" if unit not in found]
+    results.complete(Console(), waiting, work, path, 1)
 """
 
 
-def settings(folder, **more):
-    return argparse.Namespace(**{"quick": True, "out": folder, "fresh": False} | more)
-
-
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    (tmp_path / "program.py").write_text(PROGRAM)
     codes = [
         subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(tmp_path)],
+            [sys.executable, tmp_path / "program.py", tmp_path],
             env={**os.environ, "PYTHONPATH": path},
             check=False,
+            timeout=50,  # of the worker, too, which has the same output
+            stdout=subprocess.PIPE,
         ).returncode
         for _ in range(2)
     ]
     assert codes == [-signal.SIGKILL, 0]
     begun = sorted(path.name for path in tmp_path.glob("*-*"))
     assert begun == ["a-0", "b-0", "b-1", "c-0"]
-    found = results.done("decay", settings(tmp_path))
+    assert not (tmp_path / "outlived").exists()
+    found = results.done("decay", True, tmp_path / "decay.jsonl")
     assert sorted(found) == ["a", "b", "c"]
-    assert found["a"]["rows"] == [{"method": "a", "0.9": [1.0, 2.0]}]
+    assert found["a"]["rows"] == [{"method": "a", "0.9": [1.0]}]
 
 
 def test_what_other_code_made_is_not_used(tmp_path):
+    path = tmp_path / "decay.jsonl"
     now = {"key": results.key("decay", True), "unit": "a", "rows": []}
     for record in (now, now | {"unit": "b", "key": "of other code"}):
-        files.append(tmp_path / "decay.jsonl", record)
-    assert list(results.done("decay", settings(tmp_path))) == ["a"]
-    assert results.done("decay", settings(tmp_path, quick=False)) == {}
-    assert results.done("decay", settings(tmp_path, fresh=True)) == {}
+        files.append(path, record)
+    assert list(results.done("decay", True, path)) == ["a"]
+    assert results.done("decay", False, path) == {}
 
 
-def test_a_unit_that_fails_is_left_out(tmp_path, capsys):
-    units = {"bad": lambda: 1 / 0, "good": list}
-    found = results.complete(Console(), "decay", units, {}, settings(tmp_path))
-    assert list(found) == ["good"]
-    assert "ZeroDivisionError" in capsys.readouterr().err
+def cores_of(item):
+    """A number's reciprocal, and the cores of the process."""
+    return 1 / item, sorted(os.sched_getaffinity(0))
+
+
+def test_processes_share_the_cores_and_a_failure_is_one_item():
+    jobs = min(2, len(os.sched_getaffinity(0)))
+    found = {
+        item: (result, error) for item, result, error in side_by_side(cores_of, range(4), jobs)
+    }
+    assert isinstance(found[0][1], ZeroDivisionError)
+    assert [found[i][0][0] for i in (1, 2, 3)] == [1, 1 / 2, 1 / 3]
+    own = os.sched_getaffinity(0)
+    for item in (1, 2, 3):
+        assert set(found[item][0][1]) < own if jobs > 1 else set(found[item][0][1]) == own
 
 
 def test_every_section_has_a_region_and_every_region_a_section():
