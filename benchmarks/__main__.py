@@ -45,7 +45,7 @@ def main():
         if found:
             console.print(f"{found['seconds']:.0f} s. {sentence(found['environment'])}")
             try:
-                put(docs / PARTS[name].page, name, found, console)
+                put(docs / PARTS[name].page, name, found, args.rounds, console)
             except ValueError as error:
                 failed[name] = str(error)
         else:
@@ -128,9 +128,10 @@ def measure(name, args):
     Console(width=180).print(table(part.title, rows))
 
 
-def put(page, name, found, console):
+def put(page, name, found, rounds, console):
     """Writes a table into its page, and names the figures that text beside it may have wrong."""
-    text = f"`python -m benchmarks --only {name}`. {sentence(found['environment'])}"
+    command = f"python -m benchmarks --only {name}" + (f" --rounds {rounds}" if rounds else "")
+    text = f"`{command}`. {sentence(found['environment'])}"
     text += f"\n\n{markdown(found['rows'])}"
     moved = pages.moved(pages.region(page, name), text)
     pages.write(page, name, text)

@@ -1,5 +1,6 @@
 """What an event costs: masks of whole trees, in memory passes over the same weights."""
 
+import functools
 import statistics
 
 import jax
@@ -58,13 +59,15 @@ def measured(cases, rounds, quick):
     for name, tree, options, kind in cases(*sizes):
         kernels = [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim > 1]
         size = sum(leaf.size for leaf in kernels)
+        grads = options.pop("grads", None)
+        make = functools.partial(jp.masks.make, **options)
         program, seconds, temporary = timing.compiled(
-            lambda t, options=options: jp.masks.make(t, **options), tree
+            lambda t, g, make=make: make(t, grads=g), tree, grads
         )
         functions = {
             "pass": timing.MemoryPass(kernels),
             "copy": timing.copy_pass(kernels),
-            "jaxprune": lambda program=program, tree=tree: program(tree),
+            "jaxprune": functools.partial(program, tree, grads),
         }
         functions |= peers.functions(kind, kernels, options["sparsity"])
         times = timing.interleaved(functions, rounds=rounds)

@@ -37,7 +37,7 @@ def test_a_table_is_measured_once_and_written(tmp_path):
     assert "as measured before" not in printed
     found = json.loads((tmp_path / "paper.json").read_text())
     text = pages.region(tmp_path / "docs" / "scale.md", "paper")
-    assert text.startswith("`python -m benchmarks --only paper`. ")
+    assert text.startswith("`python -m benchmarks --only paper --rounds 1`. ")
     assert len(pages.cells(text)) == len(found["rows"]) * (len(found["rows"][0]) - 2)
 
     # What was measured is used again; a table that another program left unfinished is not.
