@@ -80,19 +80,19 @@ def _encoder(found):
     ]
 
 
-def _compact(metric, form):
+def _compact(label, metric):
     """Rows of an example that compares dense, masked and compact networks."""
     lines = {
-        metric.replace("_", " "): (metric, form),
-        "parameters": ("parameters", "{:,}"),
-        "multiply-adds": ("macs", "{:,}"),
-        "time of a batch, ms": ("milliseconds", "{:.1f}"),
+        label: metric,
+        "parameters": lambda run: f"{run['parameters']:,}",
+        "multiply-adds": lambda run: f"{run['macs']:,}",
+        "time of a batch, ms": lambda run: f"{run['milliseconds']:.1f}",
     }
 
     def read(found):
         return [
-            {"": label} | {network: text.format(run[key]) for network, run in found.items()}
-            for label, (key, text) in lines.items()
+            {"": label} | {network: text(run) for network, run in found.items()}
+            for label, text in lines.items()
         ]
 
     return read
@@ -109,8 +109,14 @@ SECTIONS = {
     "oneshot-lm": _example("oneshot_lm", _lm, [*_FEW, "--methods", "magnitude"]),
     "oneshot-encoder": _example("oneshot_encoder", _encoder, [*_FEW, "--methods", "magnitude"]),
     "oneshot-aims": _study(oneshot_aims, Text, digits=3),
-    "compact-cnn": _example("compact_cnn", _compact("accuracy", "{:.2%}"), ["--quick"]),
+    "compact-cnn": _example(
+        "compact_cnn",
+        _compact("test accuracy, %", lambda run: f"{100 * run['accuracy']:.2f}"),
+        ["--quick"],
+    ),
     "compact-lm": _example(
-        "compact_lm", _compact("bits_per_byte", "{:.3f}"), [*_FEW, "--rounds", "1", "--bytes", "8"]
+        "compact_lm",
+        _compact("bits per byte", lambda run: f"{run['bits_per_byte']:.3f}"),
+        [*_FEW, "--rounds", "1", "--bytes", "8"],
     ),
 }
