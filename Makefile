@@ -1,11 +1,12 @@
-# make demo | test | lint | docs | wheel | bench; each makes its own virtual environment. PYTHON=... picks the interpreter.
+# make demo | test | lint | docs | wheel | bench | results; each makes its own virtual environment.
+# PYTHON=... picks the interpreter; ARGS=... is passed on.
 PYTHON ?= python3
 TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(TAG)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: test lint docs wheel demo bench clean
+.PHONY: test lint docs wheel demo bench results clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
@@ -32,8 +33,11 @@ wheel: $(VENV)/.venv
 demo: $(VENV)/.test
 	$(BIN)/python examples/gmp_digits.py $(ARGS)
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+results: $(VENV)/.test
+	$(BIN)/python -m benchmarks.results $(ARGS)
 
 $(VENV)/.venv: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +53,10 @@ $(VENV)/.lint: $(VENV)/.test
 
 $(VENV)/.docs: $(VENV)/.venv
 	$(PIP) install --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) install --editable '.[bench]'
 	@touch $@
 
 clean:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import jaxprune
 from benchmarks import timing
-from benchmarks.__main__ import environment
+from benchmarks.environment import environment, sentence
 from benchmarks.tables import table
 from jaxprune import sparse
 
@@ -97,8 +97,8 @@ def rows(name, rounds, quick):
             masks = jaxprune.masks.make(params, sparsity, pattern=jaxprune.Block((size, size)))
             pruned = jaxprune.finalize(params, masks)
             blocks = sparse.to_blocks(pruned, block=size, min_sparsity=0.0)
-            row = {"model": name, "block": str(size), "sparsity": sparsity}
-            row["bytes"] = _bytes(params) / _bytes(blocks)
+            row = {"block": size, "sparsity": f"{100 * sparsity:g} %"}
+            row["smaller, x"] = _bytes(params) / _bytes(blocks)
             for batch in (1, 64):
                 x = data(batch)
                 calls = {
@@ -106,22 +106,13 @@ def rows(name, rounds, quick):
                     "blocks": functools.partial(run, blocks, x),
                 }
                 times = timing.interleaved(calls, rounds=rounds)
-                row[f"dense_ms_{batch}"] = timing.milliseconds(times["dense"])
-                row[f"faster_{batch}"] = timing.ratio(times["dense"], times["blocks"])
+                row[f"dense, batch {batch}, ms"] = timing.milliseconds(times["dense"])
+                row[f"faster, batch {batch}, x"] = timing.ratio(times["dense"], times["blocks"])
             yield row
 
 
 def _bytes(tree):
     return sum(x.nbytes for x in jax.tree.leaves(tree))
-
-
-HEADINGS = {
-    "bytes": "smaller, x",
-    "dense_ms_1": "dense, batch 1, ms",
-    "faster_1": "faster, x",
-    "dense_ms_64": "dense, batch 64, ms",
-    "faster_64": "faster, x",
-}
 
 
 def main():
@@ -132,9 +123,9 @@ def main():
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     console = Console(width=120)
-    console.print(environment())
+    console.print(sentence(environment()))
     for name in [args.only] if args.only else MODELS:
-        console.print(table(name, list(rows(name, args.rounds, args.quick)), HEADINGS))
+        console.print(table(name, list(rows(name, args.rounds, args.quick))))
 
 
 if __name__ == "__main__":

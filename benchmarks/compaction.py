@@ -19,7 +19,7 @@ from rich.console import Console
 
 import jaxprune
 from benchmarks import networks, timing, transformers
-from benchmarks.__main__ import environment
+from benchmarks.environment import environment, sentence
 from benchmarks.tables import table
 from jaxprune import compact
 
@@ -229,7 +229,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     args = parser.parse_args()
     console = Console(width=150)
-    console.print(environment())
+    console.print(sentence(environment()))
     for name in [args.only] if args.only else TABLES:
         rows, title = TABLES[name]
         console.print(table(title, list(rows(1 if args.quick else args.rounds, args.quick))))

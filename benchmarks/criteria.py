@@ -18,14 +18,14 @@ import numpy as np
 import optax
 from jax import lax
 from rich.console import Console
-from tqdm import tqdm
 
 import jaxprune as jp
-from benchmarks.tables import table
+from benchmarks.studies import Size, cells, gather
+from benchmarks.tables import markdown, table
 from benchmarks.tasks import Digits, Text, fit
 
-LEVELS = (0.8, 0.9, 0.95, 0.98)
-SEEDS = 3
+FULL = Size(seeds=3, levels=(0.8, 0.9, 0.95, 0.98))
+QUICK = Size(seeds=1, levels=(0.9,), shorter=20)
 
 
 def methods(key):
@@ -44,7 +44,7 @@ def methods(key):
     }
 
 
-def train_dense(task, steps):
+def train_dense(task, steps, seeds=FULL.seeds):
     """The trained networks, one for each seed, stacked."""
 
     @jax.jit
@@ -54,10 +54,10 @@ def train_dense(task, steps):
         rate = optax.cosine_decay_schedule(task.rate, steps)
         return fit(task, optax.adam(rate), task.init(init), order, steps)[0]
 
-    return run(jax.random.split(jax.random.key(0), SEEDS))
+    return run(jax.random.split(jax.random.key(0), seeds))
 
 
-def prune_gradually(task, dense, how, steps):
+def prune_gradually(task, dense, how, steps, levels=FULL.levels):
     """The metric [levels, seeds] after pruning while training."""
     ramp = functools.partial(jp.polynomial, begin=steps // 10, end=steps * 7 // 10)
 
@@ -70,23 +70,23 @@ def prune_gradually(task, dense, how, steps):
         kept = [m.sum() for m in jax.tree.leaves(jp.get_masks(state))]
         return task.evaluate(params), sum(kept)
 
-    keys = jax.random.split(jax.random.key(1), SEEDS)
+    keys = jax.random.split(jax.random.key(1), count_of(dense))
     if "allocate" in how:  # solved on the host
         one = jax.jit(jax.vmap(run, (0, 0, None)), static_argnums=2)
-        found = [one(dense, keys, level) for level in LEVELS]
+        found = [one(dense, keys, level) for level in levels]
         return np.array([value for value, _ in found]), np.array([kept for _, kept in found])
     every = jax.jit(jax.vmap(jax.vmap(run, (0, 0, None)), (None, None, 0)))
-    return [np.asarray(x) for x in every(dense, keys, jnp.asarray(LEVELS))]
+    return [np.asarray(x) for x in every(dense, keys, jnp.asarray(levels))]
 
 
-def prune_at_once(task, dense, how, batches):
+def prune_at_once(task, dense, how, batches, levels=FULL.levels):
     """The metric [levels, seeds] of the trained networks, pruned and not trained again."""
-    values = np.zeros((len(LEVELS), SEEDS))
-    kept = np.zeros((len(LEVELS), SEEDS), int)
+    values = np.zeros((len(levels), count_of(dense)))
+    kept = np.zeros(values.shape, int)
     evaluate = jax.jit(task.evaluate)
-    for seed in range(SEEDS):
+    for seed in range(count_of(dense)):
         params = jax.tree.map(lambda x: x[seed], dense)  # noqa: B023
-        for i, level in enumerate(LEVELS):
+        for i, level in enumerate(levels):
             pruned, masks = jp.prune_params(
                 params, level, loss=task.loss, batches=batches, per_example=True, **how
             )
@@ -95,23 +95,37 @@ def prune_at_once(task, dense, how, batches):
     return values, kept
 
 
-def run(task, *, quick=False):
-    """Rows of the table of a task."""
-    steps = 40 if quick else task.steps
-    dense = train_dense(task, 2 * steps)
-    values = np.asarray(jax.jit(jax.vmap(task.evaluate))(dense))
-    rows = [{"method": "dense", "how": "", "metric": task.unit, "0.0": values.tolist()}]
-    batches = [task.sample(key) for key in jax.random.split(jax.random.key(2), 2 if quick else 16)]
-    for name, how in tqdm(methods(jax.random.key(3)).items()):
-        for kind, found in (
-            ("gradual", lambda how=how: prune_gradually(task, dense, how, steps)),
-            ("one-shot", lambda how=how: prune_at_once(task, dense, how, batches)),
-        ):
-            values, kept = found()
-            row = {"method": name, "how": kind, "metric": task.unit}
-            row |= {str(s): v.tolist() for s, v in zip(LEVELS, values, strict=True)}
-            rows.append(row | {"kept": kept[:, 0].tolist()})
-    return rows
+def count_of(dense):
+    """The number of seeds that networks were trained with."""
+    return len(jax.tree.leaves(dense)[0])
+
+
+def units(task, size=FULL):
+    """Name -> a function that gives rows: a method, in one of the two ways, at all levels."""
+    steps = task.steps // size.shorter
+    trained = functools.cache(lambda: train_dense(task, 2 * steps, size.seeds))
+    number = max(16 // size.shorter, 2)
+    batches = [task.sample(key) for key in jax.random.split(jax.random.key(2), number)]
+
+    def dense():
+        values = np.asarray(jax.jit(jax.vmap(task.evaluate))(trained()))
+        return [{"method": "dense", "how": "", "0.0": values.tolist()}]
+
+    def gradual(name, how):
+        return rows(name, "gradual", prune_gradually(task, trained(), how, steps, size.levels)[0])
+
+    def one_shot(name, how):
+        return rows(name, "one-shot", prune_at_once(task, trained(), how, batches, size.levels)[0])
+
+    def rows(name, kind, values):
+        found = {str(s): v.tolist() for s, v in zip(size.levels, values, strict=True)}
+        return [{"method": name, "how": kind} | found]
+
+    found = {"dense": dense}
+    for name, how in methods(jax.random.key(3)).items():
+        found[f"{name}, gradual"] = functools.partial(gradual, name, how)
+        found[f"{name}, one-shot"] = functools.partial(one_shot, name, how)
+    return found
 
 
 def fit_of(task):
@@ -128,26 +142,6 @@ def fit_of(task):
     return [{"training loss": float(loss), "1 % of examples have of the Fisher trace": float(top)}]
 
 
-def shown(rows):
-    """Means and, in brackets, the range over seeds."""
-    for row in rows:
-        cells = {"method": row["method"], "how": row["how"]}
-        for level in ("0.0", *map(str, LEVELS)):
-            v = np.array(row.get(level, []))
-            cells[level] = f"{v.mean():.2f} ({v.min():.2f}-{v.max():.2f})" if v.size else ""
-        yield cells
-
-
-def markdown(rows):
-    """The same table as Markdown."""
-    lines = [
-        "| method | | dense | 80 % | 90 % | 95 % | 98 % |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    lines += [f"| {' | '.join(cells.values())} |" for cells in shown(rows)]
-    return "\n".join(lines)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=("digits", "text"))
@@ -162,14 +156,15 @@ def main():
         if args.fit:
             Console().print(table(f"{name}: the trained network", fit_of(task)))
             continue
-        results[name] = run(task, quick=args.quick)
-        title = f"{name}: {task.unit}, mean of {SEEDS} seeds (lowest to highest)"
-        Console(width=180).print(table(title, list(shown(results[name]))))
+        size = QUICK if args.quick else FULL
+        results[name] = gather(units(task, size))
+        title = f"{name}: {task.unit}, mean of {size.seeds} seeds (lowest to highest)"
+        Console(width=180).print(table(title, cells(results[name])))
     if args.fit:
         return
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(results, indent=1))
-    tables = [f"{name}\n\n{markdown(rows)}\n" for name, rows in results.items()]
+    tables = [f"{name}\n\n{markdown(cells(rows))}\n" for name, rows in results.items()]
     args.out.with_suffix(".md").write_text("\n".join(tables))
     print(f"wrote {args.out} and {args.out.with_suffix('.md')}")
 

@@ -20,23 +20,12 @@ from rich.console import Console
 from tqdm import tqdm
 
 import jaxprune as jp
-from benchmarks import resnet50, timing, trees
-from benchmarks.__main__ import environment
+from benchmarks import files, resnet50, timing, trees
+from benchmarks.environment import environment, sentence
 from benchmarks.step import Loop
 from benchmarks.tables import table
 
 WARMUP = 1
-_HEADINGS = {
-    "training_ms": "training step, ms",
-    "plain_ms": "plain update, ms",
-    "event": "event, x training step",
-    "between": "between events, x training step",
-    "probe": "probe, x training step",
-    "loop": "probe in a loop, x training step",
-    "state": "state, bytes per weight",
-    "temporary": "temporary, bytes per weight",
-    "compile_s": "compile, s",
-}
 
 
 def optimizer():
@@ -95,39 +84,48 @@ def measure(options, params, grads, others, rounds):
         return timing.ratio(extra, times["training"])
 
     return {
-        "training_ms": timing.milliseconds(times["training"]),
-        "plain_ms": timing.milliseconds(times["plain"]),
-        "event": more("event"),
-        "between": more("between"),
-        "state": sum(x.nbytes for x in state) / weights,
-        "temporary": loop.temporary / weights,
-        "compile_s": loop.compile_s,
+        "event, x training step": more("event"),
+        "between events, x training step": more("between"),
+        "state, bytes per weight": sum(x.nbytes for x in state) / weights,
+        "temporary, bytes per weight": loop.temporary / weights,
+        "training step, s": timing.milliseconds(times["training"]) / 1e3,
+        "compile, s": loop.compile_s,
     }
 
 
-def run(args, params, batch):
+def shape(quick):
+    """(params, side of images)."""
+    stages, side = (trees.SMALL, 32) if quick else (trees.RESNET50, 224)
+    return trees.resnet50(jax.random.key(0), stages), side
+
+
+def rows(rounds, quick=False, *, images=8, blocks=(16,), only=""):
     """Rows of criteria, one by one."""
+    params, side = shape(quick)
+    batch = resnet50.random_batch(jax.random.key(1), images, side)
     grad = jax.grad(resnet50.loss)
     grads = jax.jit(grad)(params, batch)
     others = {
         "training": Loop(optimizer(), params, batch, grad),
         "plain": Loop(optimizer(), params, grads),
     }
-    chosen = {name: how for name, how in criteria(args.blocks).items() if args.only in name}
+    chosen = {name: how for name, how in criteria(blocks).items() if only in name}
     for name, options in tqdm(chosen.items()):
-        yield {"criterion": name} | measure(options, params, grads, others, args.rounds)
+        yield {"criterion": name} | measure(options, params, grads, others, rounds)
 
 
-def probes(args, params, batch):
+def probe_rows(rounds, quick=False, *, images=1, only=""):
     """Rows of criteria that look at the loss itself, at an event; selection is not part of it.
 
     In `prune` a probe is inside a loop of at most one turn, and XLA's CPU code for gradients of
     convolutions is another there.
     """
+    params, side = shape(quick)
+    batch = resnet50.random_batch(jax.random.key(1), images, side)
     grad = jax.grad(resnet50.loss)
     grads = jax.jit(grad)(params, batch)
     training = Loop(optimizer(), params, batch, grad)
-    chosen = {name: criterion for name, criterion in probing().items() if args.only in name}
+    chosen = {name: criterion for name, criterion in probing().items() if only in name}
     for name, criterion in tqdm(chosen.items()):
 
         def alone(params, grads, batch, step, probe=criterion.probe):
@@ -143,13 +141,13 @@ def probes(args, params, batch):
         made = {"probe": timing.compiled(alone, *inputs), "loop": timing.compiled(looped, *inputs)}
         functions = {"training": training}
         functions |= {kind: functools.partial(one[0], *inputs) for kind, one in made.items()}
-        times = timing.interleaved(functions, rounds=args.rounds, warmup=WARMUP)
+        times = timing.interleaved(functions, rounds=rounds, warmup=WARMUP)
         yield {
             "criterion": name,
-            "training_ms": timing.milliseconds(times["training"]),
-            "probe": timing.ratio(times["probe"], times["training"]),
-            "loop": timing.ratio(times["loop"], times["training"]),
-            "compile_s": made["loop"][1],
+            "probe, x training step": timing.ratio(times["probe"], times["training"]),
+            "in a loop, x training step": timing.ratio(times["loop"], times["training"]),
+            "training step, s": timing.milliseconds(times["training"]) / 1e3,
+            "compile of the loop, s": made["loop"][1],
         }
 
 
@@ -166,27 +164,24 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/criterion_cost.json"))
     args = parser.parse_args()
-    stages, side = (((1, 8), (1, 16)), 32) if args.quick else (trees.RESNET50, 224)
-    params = trees.resnet50(jax.random.key(0), stages)
-    batch, few = (
-        resnet50.random_batch(jax.random.key(1), number, side)
-        for number in (args.batch, args.probe_batch)
-    )
     tables = {
-        f"In prune, batches of {args.batch}": run(args, params, batch),
-        f"Probes, batches of {args.probe_batch}": probes(args, params, few),
+        f"In prune, batches of {args.batch}": rows(
+            args.rounds, args.quick, images=args.batch, blocks=args.blocks, only=args.only
+        ),
+        f"Probes, batches of {args.probe_batch}": probe_rows(
+            args.rounds, args.quick, images=args.probe_batch, only=args.only
+        ),
     }
     console = Console(width=180)
     results = {"environment": environment()}
-    console.print(results["environment"])
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    for title, rows in tables.items():
+    console.print(sentence(results["environment"]))
+    for title, made in tables.items():
         results[title] = []
-        for row in rows:  # written one by one: blocks too large for memory lose no other row
+        for row in made:  # written one by one: blocks too large for memory lose no other row
             results[title].append(row)
-            args.out.write_text(json.dumps(results, indent=2))
+            files.write(args.out, json.dumps(results, indent=2))
         if results[title]:
-            console.print(table(title, results[title], _HEADINGS))
+            console.print(table(title, results[title]))
     console.print(f"wrote {args.out}")
 
 

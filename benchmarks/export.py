@@ -22,8 +22,6 @@ from benchmarks import trees
 from benchmarks.tables import table
 from jaxprune import export
 
-SMALL = ((1, 16), (1, 32))
-
 
 def pruned(params, sparsity):
     """Kernels with their smallest weights at 0, and masks."""
@@ -130,6 +128,20 @@ def measure(params, sparsity, rounds):
     return rows
 
 
+def rows(rounds, quick=False, sparsities=(0.5, 0.75, 0.9, 0.95)):
+    """A row for each way, in the columns of the page; seconds are those at 90 %."""
+    params = trees.resnet50(jax.random.key(0), trees.SMALL if quick else trees.RESNET50)
+    made = {}
+    for s in sparsities:
+        for found in measure(params, s, rounds):
+            row = made.setdefault(found["format"], {"format": found["format"]})
+            row[f"{100 * s:g} %"] = found["x dense"]
+            if s == 0.9:
+                row |= {name: found.get(name) for name in ("save, s", "load, s")}
+    order = ["format", *(f"{100 * s:g} %" for s in sparsities), "save, s", "load, s"]
+    return [{name: row.get(name) for name in order} for row in made.values()]
+
+
 def main():
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -138,12 +150,12 @@ def main():
     parser.add_argument("--small", action="store_true", help="a small network, as a smoke test")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/export.json"))
     args = parser.parse_args()
-    params = trees.resnet50(jax.random.key(0), SMALL if args.small else trees.RESNET50)
-    rows = [row for s in args.sparsity for row in measure(params, s, args.rounds)]
+    params = trees.resnet50(jax.random.key(0), trees.SMALL if args.small else trees.RESNET50)
+    made = [row for s in args.sparsity for row in measure(params, s, args.rounds)]
     console = Console(width=140)
-    console.print(table("Files of sparse params, relative to dense float32", rows))
+    console.print(table("Files of sparse params, relative to dense float32", made))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(rows, indent=2))
+    args.out.write_text(json.dumps(made, indent=2))
     console.print(f"wrote {args.out}")
 
 

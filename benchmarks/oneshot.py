@@ -2,8 +2,8 @@
 
 python -m benchmarks.oneshot [--only speed|quality] [--inputs 4096] [--rounds 3] [--quick]
 
-Speed: SparseGPT at 50 % against the published algorithm in PyTorch (a peer, not a dependency) on
-the same W and H, in turn within one run. Quality: the loss relative to that of SparseGPT, with
+Speed: SparseGPT and Wanda against the published algorithms in PyTorch (a peer, not a dependency)
+on the same W and H, in turn within one run. Quality: the loss relative to that of SparseGPT, with
 damping 0.01, and judged with the Gram matrix without damping. Layers are those of networks trained
 on digits and on text, with the inputs that they see in training data, and a synthetic one: inputs
 of decaying spectrum, of which a few stand out. Where other programs use the machine, set
@@ -13,6 +13,7 @@ slow beyond measure.
 
 import argparse
 import functools
+import importlib
 import statistics
 
 import jax
@@ -21,6 +22,7 @@ import numpy as np
 import optax
 from rich.console import Console
 
+from benchmarks.environment import peer_version
 from benchmarks.tables import table
 from benchmarks.tasks import Digits, Text, fit
 from benchmarks.timing import compiled, interleaved, milliseconds, once, ratio
@@ -34,67 +36,48 @@ CUTS = {
 OBC_INPUTS = 256  # more take longer than a benchmark should
 
 
-def torch_sparsegpt(torch, W, H, sparsity, block=128):
-    """The published algorithm on W [outputs, inputs], with 0.5 for `sparsity`, or (2, 4)."""
-    W = W.clone()
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(H))
-    U = torch.linalg.cholesky(inverse, upper=True)
-    for a in range(0, W.shape[1], block):
-        b = min(a + block, W.shape[1])
-        part, own = W[:, a:b].clone(), U[a:b, a:b]
-        d = torch.diag(own)
-        errors, gone = torch.zeros_like(part), torch.zeros_like(part, dtype=torch.bool)
-        if not isinstance(sparsity, tuple):
-            scores = part**2 / d[None] ** 2
-            gone = scores <= torch.sort(scores.flatten())[0][int(scores.numel() * sparsity) - 1]
-        for i in range(b - a):
-            if isinstance(sparsity, tuple) and i % sparsity[1] == 0:
-                n, m = sparsity
-                scores = part[:, i : i + m] ** 2 / d[None, i : i + m] ** 2
-                lowest = torch.topk(scores, m - n, dim=1, largest=False)[1]
-                gone.scatter_(1, i + lowest, True)
-            w = part[:, i]
-            kept = torch.where(gone[:, i], 0.0, w)
-            error = (w - kept) / d[i]
-            part[:, i:] -= error[:, None] @ own[i, i:][None]
-            part[:, i], errors[:, i] = kept, error
-        W[:, a:b] = part
-        W[:, b:] -= errors @ U[a:b, b:]
-    return W
+def sparsegpt_core(W, H, keep, cut):
+    return cores.sparsegpt(W, H, keep, cut)[0]
 
 
-def speed(inputs, rounds):
+def wanda_core(W, H, keep, cut):
+    return masked(W, cores.wanda(W, jnp.diagonal(H), keep, cut))
+
+
+def speed_rows(rounds, quick=False, inputs=4096):
     """Rows: seconds of both, in turn, compile time, and memory in Gram matrices."""
-    try:
-        import torch
-    except ImportError:
-        torch = None
+    inputs = 512 if quick else inputs
+    theirs = importlib.import_module("benchmarks.torch_oneshot") if peer_version("torch") else None
     rng = np.random.default_rng(0)
     X = rng.normal(size=(inputs + 256, inputs)).astype(np.float32)
     X *= np.arange(1, inputs + 1, dtype=np.float32) ** -0.25
     W = jnp.asarray(rng.normal(size=(inputs, inputs)), jnp.float32)
     H = cores.damped(jnp.asarray(X.T @ X))
-    keep = W.size // 2
-    for name, sparsity in (("50 %", 0.5), ("2:4", (2, 4))):
-        run = functools.partial(cores.sparsegpt, cut=CUTS[name][1])
-        program, seconds, temporary = compiled(run, W, H, keep)
-        row = {
-            "SparseGPT": f"{name} of {inputs} x {inputs}",
-            "compile, s": f"{seconds:.1f}",
-            "temporary, Gram matrices": f"{temporary / H.nbytes:.2f}",
-        }
-        functions = {"jaxprune": functools.partial(program, W, H, keep)}
-        if torch is not None:
-            w, h = torch.tensor(np.asarray(W).T.copy()), torch.tensor(np.asarray(H))
-            theirs = functools.partial(torch_sparsegpt, torch, w, h, sparsity)
-            functions["PyTorch"] = lambda f=theirs: f().numpy()
-        times = interleaved(functions, rounds=rounds, warmup=1)
-        row |= {f"{key}, s": f"{milliseconds(t) / 1e3:.2f}" for key, t in times.items()}
-        if torch is not None:
-            row["PyTorch / jaxprune"] = f"{ratio(times['PyTorch'], times['jaxprune']):.2f}"
-            got = cores.loss(program(W, H, keep)[0] - W, H)
-            row["loss / theirs"] = f"{got / cores.loss(jnp.asarray(theirs().numpy().T) - W, H):.4f}"
-        yield row
+    cases = {"sparsegpt": ("SparseGPT", sparsegpt_core), "wanda": ("Wanda", wanda_core)}
+    for name, (title, core) in cases.items():
+        for kept, sparsity in (("50 %", 0.5), ("2:4", (2, 4))):
+            run = functools.partial(core, cut=CUTS[kept][1])
+            program, seconds, temporary = compiled(run, W, H, W.size // 2)
+            functions = {"jaxprune": functools.partial(program, W, H, W.size // 2)}
+            if theirs:
+                peer = functools.partial(getattr(theirs, name), *tensors(W, H), sparsity)
+                functions["PyTorch"] = lambda peer=peer: peer().numpy()
+            times = interleaved(functions, rounds=rounds, warmup=1)
+            row = {"method": f"{title}, {kept} of {inputs} x {inputs}"}
+            row |= {"compile, s": seconds, "temporary, Gram matrices": temporary / H.nbytes}
+            row |= {f"{key}, s": milliseconds(t) / 1e3 for key, t in times.items()}
+            if theirs:
+                row["PyTorch / jaxprune"] = ratio(times["PyTorch"], times["jaxprune"])
+                lost = cores.loss(functions["jaxprune"]() - W, H)
+                row["loss / theirs"] = f"{lost / cores.loss(peer().numpy().T - W, H):.4f}"
+            yield row
+
+
+def tensors(W, H):
+    """The same in PyTorch, where outputs stand first."""
+    import torch
+
+    return torch.tensor(np.asarray(W).T.copy()), torch.tensor(np.asarray(H))
 
 
 class Seen:
@@ -170,15 +153,15 @@ def refitted(W, H, keep, cut):
 
 METHODS = {
     "magnitude": lambda W, H, keep, cut: masked(W, cores.magnitude(W, keep, cut)),
-    "Wanda": lambda W, H, keep, cut: masked(W, cores.wanda(W, jnp.diagonal(H), keep, cut)),
-    "SparseGPT": lambda *args: cores.sparsegpt(*args)[0],
+    "Wanda": wanda_core,
+    "SparseGPT": sparsegpt_core,
     "SparseGPT, refitted": refitted,
     "OBC": lambda *args: cores.obc(*args)[0],
     "ALPS": lambda *args: cores.alps(*args)[0],
 }
 
 
-def quality(quick):
+def quality_rows(rounds, quick=False):
     """Rows: loss relative to SparseGPT's and seconds, of each method on each layer."""
     for layer, (W, X) in layers(quick).items():
         H = jnp.matmul(X.T, X, precision="highest")
@@ -194,9 +177,9 @@ def quality(quick):
                     continue
                 run = jax.jit(core, static_argnums=3)
                 pruned = run(W, square, keep, cut)
-                spent = [once(lambda run=run: run(W, square, keep, cut)) for _ in range(3)]  # noqa: B023
+                spent = [once(lambda run=run: run(W, square, keep, cut)) for _ in range(rounds)]  # noqa: B023
                 found = cores.loss(pruned - W, H) / base
-                row[method] = f"{found:.2f} ({statistics.median(spent):.2f} s)"
+                row[method] = f"{found:.2f} ({statistics.median(spent):.2f})"
             yield row
 
 
@@ -209,11 +192,11 @@ def main():
     args = parser.parse_args()
     console = Console(width=180)
     if args.only != "quality":
-        rows = speed(512 if args.quick else args.inputs, 1 if args.quick else args.rounds)
-        console.print(table("SparseGPT beside PyTorch", list(rows)))
+        rows = speed_rows(1 if args.quick else args.rounds, args.quick, args.inputs)
+        console.print(table("Beside PyTorch", list(rows)))
     if args.only != "speed":
         title = "loss relative to SparseGPT's (seconds)"
-        console.print(table(title, list(quality(args.quick))))
+        console.print(table(title, list(quality_rows(args.rounds, args.quick))))
 
 
 if __name__ == "__main__":

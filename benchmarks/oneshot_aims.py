@@ -7,12 +7,13 @@ and highest of them.
 """
 
 import argparse
-import statistics
+import functools
 
 import jax
 import optax
 from rich.console import Console
 
+from benchmarks.studies import Size, cells, gather
 from benchmarks.tables import table
 from benchmarks.tasks import Text, fit
 from jaxprune import oneshot
@@ -29,46 +30,48 @@ AIMS = {
     "pruned inputs": {"asymmetric": False},
     "dense inputs": {"sequential": False},
 }
-SPARSITIES = (0.5, 0.7)
+FULL = Size(seeds=3, levels=(0.5, 0.7))
+QUICK = Size(seeds=1, levels=(0.5,), shorter=20)
+STEPS = 600
 BATCHES = 8
+
+
+def units(task, size=FULL, steps=STEPS):
+    """Name -> a function that gives rows: all methods and aims, with one seed."""
+    evaluate = jax.jit(task.evaluate)
+    steps = steps // size.shorter
+    train = jax.jit(lambda p, k: fit(task, optax.adamw(task.rate), p, k, steps)[0])
+
+    def of(seed):
+        init, order, *data = jax.random.split(jax.random.key(seed), 2 + BATCHES)
+        params = train(task.init(init), order)
+        batches = [task.sample(key)[:, :-1] for key in data]
+        rows = [{"method": "dense", "sparsity": "", next(iter(AIMS)): [float(evaluate(params))]}]
+        for name, method in METHODS.items():
+            for level in size.levels:
+                row = {"method": name, "sparsity": f"{level:.0%}".replace("%", " %")}
+                for aim, kwargs in AIMS.items():
+                    if kwargs and name in ("magnitude", "Wanda"):
+                        continue  # kept weights are as they were
+                    pruned = oneshot.prune_model(
+                        task.logits, params, batches, sparsity=level, method=method, **kwargs
+                    )[0]
+                    row[aim] = [float(evaluate(pruned))]
+                rows.append(row)
+        return rows
+
+    return {f"seed {seed}": functools.partial(of, seed) for seed in range(size.seeds)}
 
 
 def main():
     """Trains, prunes and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=FULL.seeds)
+    parser.add_argument("--steps", type=int, default=STEPS)
     args = parser.parse_args()
-    task = Text()
-    evaluate = jax.jit(task.evaluate)
-    train = jax.jit(lambda p, k: fit(task, optax.adamw(task.rate), p, k, args.steps)[0])
-    found, dense = {}, []
-    for seed in range(args.seeds):
-        init, steps, *data = jax.random.split(jax.random.key(seed), 2 + BATCHES)
-        params = train(task.init(init), steps)
-        dense.append(float(evaluate(params)))
-        batches = [task.sample(key)[:, :-1] for key in data]
-        for name, method in METHODS.items():
-            for aim, kwargs in AIMS.items():
-                if kwargs and name in ("magnitude", "Wanda"):
-                    continue  # kept weights are as they were
-                for sparsity in SPARSITIES:
-                    pruned = oneshot.prune_model(
-                        task.logits, params, batches, sparsity=sparsity, method=method, **kwargs
-                    )[0]
-                    bits = float(evaluate(pruned))
-                    found.setdefault((name, sparsity), {}).setdefault(aim, []).append(bits)
-    rows = [
-        {"method": name, "sparsity": f"{sparsity:.0%}"}
-        | {aim: _spread(row[aim]) if aim in row else "" for aim in AIMS}
-        for (name, sparsity), row in found.items()
-    ]
-    title = f"bits per byte of held-out text; dense {_spread(dense)}"
-    Console(width=200).print(table(title, rows, {}))
-
-
-def _spread(values):
-    return f"{statistics.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+    size = Size(args.seeds, FULL.levels)
+    rows = gather(units(Text(), size, args.steps))
+    Console(width=200).print(table("bits per byte of held-out text", cells(rows, digits=3)))
 
 
 if __name__ == "__main__":

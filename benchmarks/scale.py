@@ -104,7 +104,7 @@ def compile_update(tx, params, mesh):
     return program, time.perf_counter() - start
 
 
-def measure(name, devices, chips, scope, pattern):
+def measure(name, devices, chips, scope="global", pattern=jaxprune.Unstructured()):  # noqa: B008
     """One row of the table."""
     mesh = Mesh(
         np.array(chips).reshape(MESHES[devices]), ("data", "model"), axis_types=(AxisType.Auto,) * 2
@@ -165,6 +165,18 @@ def devices_of(count, tpu):
     return topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGIES[count]).devices
 
 
+def rows(rounds, quick=False, *, tpu=False, models=tuple(MODELS), counts=tuple(MESHES), **options):
+    """Rows of the table; nothing is timed, and this process has no other devices afterwards."""
+    del rounds
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", max(counts))
+    for name in models[: 1 if quick else None]:
+        for count in counts[: 1 if quick else None]:
+            if not tpu or fits(name, count):
+                yield measure(name, count, devices_of(count, tpu), **options)
+
+
 def main():
     """Compiles what is asked for and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -175,20 +187,13 @@ def main():
     parser.add_argument("--tpu", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/scale.json"))
     args = parser.parse_args()
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", max(args.devices))
     pattern = jaxprune.NM(2, 4) if args.nm else jaxprune.Unstructured()
-    rows = [
-        measure(name, count, devices_of(count, args.tpu), args.scope, pattern)
-        for name in args.models
-        for count in args.devices
-        if not args.tpu or fits(name, count)
-    ]
+    options = {"tpu": args.tpu, "models": args.models, "counts": args.devices}
+    made = list(rows(1, **options, scope=args.scope, pattern=pattern))
     console = Console(width=240)
-    console.print(table(f"The update, compiled; scope {args.scope}", rows))
+    console.print(table(f"The update, compiled; scope {args.scope}", made))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(rows, indent=2))
+    args.out.write_text(json.dumps(made, indent=2))
     console.print(f"wrote {args.out}")
 
 

@@ -1,78 +1,109 @@
 """What an event costs: masks of whole trees, in memory passes over the same weights."""
 
+import functools
 import statistics
 
 import jax
 import numpy as np
 
-import jaxprune
+import jaxprune as jp
 from benchmarks import peers, timing, trees
 
+SIDE = 4096
 
-def cases():
+
+def pattern_cases(side, stages):
     """Name -> (tree, options of masks.make, kind that peers know it by)."""
     key = jax.random.key(0)
-    resnet, square = trees.resnet50(key), trees.matrix(key)
-    yield "ResNet-50, each leaf, 90 %", resnet, {"sparsity": 0.9}, "local"
+    resnet, square = trees.resnet50(key, stages), trees.matrix(key, side)
+    yield "ResNet-50 (25.5 M), each leaf, 90 %", resnet, {"sparsity": 0.9}, "local"
     yield "ResNet-50, global, 90 %", resnet, {"sparsity": 0.9, "scope": "global"}, "global"
     for sparsity in (0.5, 0.8, 0.9, 0.95):
         yield f"4096x4096, {100 * sparsity:.0f} %", square, {"sparsity": sparsity}, "local"
-    nm = {"sparsity": 0.5, "pattern": jaxprune.NM(2, 4)}
-    yield "4096x4096, 2:4", square, nm, "nm"
-    for side in (4, 16):
-        block = {"sparsity": 0.9, "pattern": jaxprune.Block((side, side))}
-        yield f"4096x4096, blocks {side}x{side}, 90 %", square, block, "block"
+    yield "4096x4096, 2:4", square, {"sparsity": 0.5, "pattern": jp.NM(2, 4)}, "nm"
+    for edge in (4, 16):
+        block = {"sparsity": 0.9, "pattern": jp.Block((edge, edge))}
+        yield f"4096x4096, blocks {edge}x{edge}, 90 %", square, block, "block"
 
 
-def run(rounds):
-    """Rows for the table."""
-    rows = []
-    for name, tree, options, kind in cases():
+def criterion_cases(side, stages):
+    """The same for criteria: what magnitude takes beside them is in the table of patterns."""
+    key = jax.random.key(0)
+    scores, channels = jp.scores, {"sparsity": 0.5, "pattern": jp.Channel()}
+    square, resnet = trees.matrix(key, side), trees.resnet50(key, stages)
+    ranked = {"sparsity": 0.9, "scope": "global"}
+    yield "magnitude", resnet, {"sparsity": 0.9}, "local"
+    yield "random", resnet, {"sparsity": 0.9, "score": scores.random(key)}, "random"
+    yield "LAMP, global", resnet, ranked | {"score": scores.lamp}, "lamp"
+    yield "normalized, global", resnet, ranked | {"score": scores.normalized()}, "none"
+    yield "saliency", resnet, {"sparsity": 0.9, "score": scores.saliency, "grads": resnet}, "none"
+    yield "L2 norm of channels", resnet, channels | {"score": scores.squared}, "channel"
+    median = channels | {"score": scores.geometric_median}
+    yield "geometric median of channels", resnet, median, "none"
+    yield "L2 norm of channels, 4096x4096", square, channels | {"score": scores.squared}, "channel"
+
+
+def pattern_rows(rounds, quick=False):
+    """Rows: masks by magnitude, in different patterns."""
+    return measured(pattern_cases, rounds, quick)
+
+
+def criterion_rows(rounds, quick=False):
+    """Rows: masks of all of ResNet-50 by different criteria."""
+    return measured(criterion_cases, rounds, quick)
+
+
+def measured(cases, rounds, quick):
+    """A row for each case."""
+    sizes = (64, trees.SMALL) if quick else (SIDE, trees.RESNET50)
+    for name, tree, options, kind in cases(*sizes):
         kernels = [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim > 1]
         size = sum(leaf.size for leaf in kernels)
+        grads = options.pop("grads", None)
+        make = functools.partial(jp.masks.make, **options)
         program, seconds, temporary = timing.compiled(
-            lambda t, options=options: jaxprune.masks.make(t, **options), tree
+            lambda t, g, make=make: make(t, grads=g), tree, grads
         )
         functions = {
             "pass": timing.MemoryPass(kernels),
             "copy": timing.copy_pass(kernels),
-            "ours": lambda: program(tree),  # noqa: B023
+            "jaxprune": functools.partial(program, tree, grads),
         }
         functions |= peers.functions(kind, kernels, options["sparsity"])
         times = timing.interleaved(functions, rounds=rounds)
-        row = {"case": name, "pass_ms": timing.milliseconds(times["pass"])}
-        for other in ("ours", *peers.NAMES):
-            if other in times:
-                row[other] = timing.ratio(times[other], times["pass"])
-        row["ours_copies"] = timing.ratio(times["ours"], times["copy"])
-        row |= {"temporary": temporary / (4 * size), "compile_s": seconds}
-        rows.append(row)
-    return rows
+        yield {
+            "case": name,
+            "one pass, ms": timing.milliseconds(times["pass"]),
+            "jaxprune": timing.ratio(times["jaxprune"], times["pass"]),
+            "in copies": timing.ratio(times["jaxprune"], times["copy"]),
+            **peers.columns(times, "pass"),
+            "temporary memory, x params": temporary / (4 * size),
+            "compile, s": seconds,
+        }
 
 
-def passes(rounds, sparsities=None):
-    """The spread over sparsities: the number of reads varies."""
-    sparsities = np.linspace(0.5, 0.98, 13) if sparsities is None else sparsities
+def pass_rows(rounds, quick=False):
+    """Rows: the spread over sparsities, since the number of reads varies."""
     key = jax.random.key(1)
-    trees_ = {
-        "4096x4096": (trees.matrix(key), "leaf"),
-        "ResNet-50, each leaf": (trees.resnet50(key), "leaf"),
-        "ResNet-50, global": (trees.resnet50(key), "global"),
+    side, stages = (64, trees.SMALL) if quick else (SIDE, trees.RESNET50)
+    sparsities = np.linspace(0.5, 0.98, 2 if quick else 13)
+    cases = {
+        "4096x4096": (trees.matrix(key, side), "leaf"),
+        "ResNet-50, each leaf": (trees.resnet50(key, stages), "leaf"),
+        "ResNet-50, global": (trees.resnet50(key, stages), "global"),
     }
-    rows = []
-    for name, (tree, scope) in trees_.items():
+    for name, (tree, scope) in cases.items():
         kernels = [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim > 1]
-        make = jax.jit(lambda t, s, scope=scope: jaxprune.masks.make(t, s, scope=scope))
-        units = {"pass": timing.MemoryPass(kernels), "copy": timing.copy_pass(kernels)}
+        make = jax.jit(lambda t, s, scope=scope: jp.masks.make(t, s, scope=scope))
+        units = {"in place": timing.MemoryPass(kernels), "in copies": timing.copy_pass(kernels)}
         ratios = {unit: [] for unit in units}
         for s in sparsities:
             functions = {**units, "ours": lambda: make(tree, np.float32(s))}  # noqa: B023
-            times = timing.interleaved(functions, rounds=max(3, rounds // 3))
+            times = timing.interleaved(functions, rounds=min(rounds, max(3, rounds // 3)))
             for unit in units:
                 ratios[unit].append(timing.ratio(times["ours"], times[unit]))
         row = {"case": name}
-        for unit, measured in ratios.items():
-            row[f"median_{unit}"] = statistics.median(measured)
-            row[f"lowest_{unit}"], row[f"highest_{unit}"] = min(measured), max(measured)
-        rows.append(row)
-    return rows
+        for unit, found in ratios.items():
+            row[f"median, {unit}"] = statistics.median(found)
+            row |= {f"lowest, {unit}": min(found), f"highest, {unit}": max(found)}
+        yield row

@@ -18,16 +18,15 @@ import numpy as np
 import optax
 from jax import lax
 from rich.console import Console
-from tqdm import tqdm
 
 import jaxprune as jp
-from benchmarks.tables import table
+from benchmarks.studies import Size, cells, gather
+from benchmarks.tables import markdown, table
 from benchmarks.tasks import Digits, Text
 
-OUT = pathlib.Path("out/sparse_training.json")
-TASKS = ("digits", "text", "lottery", "decay")
-LEVELS = (0.9, 0.95, 0.98)
-SEEDS = 5
+FULL = Size(seeds=5, levels=(0.9, 0.95, 0.98))
+QUICK = Size(seeds=1, levels=(0.9,), shorter=20)
+ROUNDS = (3, 7, 10, 13, 17)  # of lottery tickets that are shown
 ERK = jp.allocate.erdos_renyi_kernel
 
 
@@ -83,8 +82,8 @@ def train(task, tx, params, key, steps, *, through=False, pause=None):
     return jp.apply_masks(params, masks), masks, halfway[0]
 
 
-def train_all(task, name, make, level, steps):
-    """The metric of each seed, sparse and of the dense model on the way, and weights kept."""
+def train_all(task, name, level, steps, seeds=FULL.seeds):
+    """The metric of each seed, sparse and of the dense model on the way."""
     through = name in ("Top-KAST", "straight-through")
     pause = steps * 5 // 8 if name == "AC/DC" else None
 
@@ -93,18 +92,17 @@ def train_all(task, name, make, level, steps):
     def run(key):
         init, order, own = jax.random.split(key, 3)
         rate = optax.cosine_decay_schedule(task.rate, steps)
-        tx = make(level, steps, own)[name](optax.adam(rate))
-        params, masks, halfway = train(
+        tx = methods(level, steps, own)[name](optax.adam(rate))
+        params, _, halfway = train(
             task, tx, task.init(init), order, steps, through=through, pause=pause
         )
-        kept = sum(m.sum() for m in jax.tree.leaves(masks))
-        return task.evaluate(params), task.evaluate(halfway), kept
+        return task.evaluate(params), task.evaluate(halfway)
 
-    sparse, halfway, kept = map(np.asarray, run(jax.random.split(jax.random.key(0), SEEDS)))
-    return sparse, halfway if name == "AC/DC" else None, kept
+    sparse, halfway = run(jax.random.split(jax.random.key(0), seeds))
+    return np.asarray(sparse), np.asarray(halfway) if name == "AC/DC" else None
 
 
-def dense(task, steps):
+def dense(task, steps, seeds=FULL.seeds):
     """The metric of each seed, trained dense from the same weights and batches."""
 
     @jax.jit
@@ -116,33 +114,44 @@ def dense(task, steps):
         kept = jp.keep(tx, jp.masks.make(params, 0.0))
         return task.evaluate(train(task, kept, params, order, steps)[0])
 
-    return np.asarray(run(jax.random.split(jax.random.key(0), SEEDS)))
+    return np.asarray(run(jax.random.split(jax.random.key(0), seeds)))
 
 
-def sparse_rows(task, *, quick=False):
-    """Rows of the table of a task."""
-    steps = 48 if quick else 2 * task.steps
-    rows = [{"method": "dense", "0.0": dense(task, steps).tolist()}]
-    for name in tqdm(methods(0.9, steps, None)):
-        row = {"method": name}
-        other = {"method": f"{name}, its dense model"}
-        for level in LEVELS:
-            found, halfway, kept = train_all(task, name, methods, level, steps)
-            row[str(level)] = found.tolist()
-            row.setdefault("kept", []).append(int(kept[0]))
-            if halfway is not None:
-                other[str(level)] = halfway.tolist()
-        rows += [row] + ([other] if len(other) > 1 else [])
-    return rows
+def sparse_units(task, size=FULL):
+    """Name -> a function that gives rows: a method at one level."""
+    steps = 2 * task.steps // size.shorter
+
+    def of_dense():
+        return [{"method": "dense", "0.0": dense(task, steps, size.seeds).tolist()}]
+
+    def of(name, level):
+        found, halfway = train_all(task, name, level, steps, size.seeds)
+        rows = [{"method": name, str(level): found.tolist()}]
+        if halfway is not None:
+            rows.append({"method": f"{name}, its dense model", str(level): halfway.tolist()})
+        return rows
+
+    return {"dense": of_dense} | {
+        f"{name}, {level:g}": functools.partial(of, name, level)
+        for name in methods(0.9, steps, None)
+        for level in size.levels
+    }
 
 
-def lottery_rows(task, *, quick=False):
-    """Rows of tickets and controls, rewound to initialisation and to an early step."""
-    steps, rounds = (40, 2) if quick else (task.steps, 17)
-    early = max(steps // 20, 1)
-    keys = jax.random.split(jax.random.key(0), SEEDS)
+def lottery_units(task, size=FULL):
+    """Name -> a function that gives rows: tickets and controls, rewound to one step."""
+    early = max(task.steps // size.shorter // 20, 1)
+    return {
+        f"step {step}": functools.partial(lottery_rows, task, size, step) for step in (0, early)
+    }
+
+
+def lottery_rows(task, size, begin):
+    """Rows of tickets and controls that are rewound to step `begin`."""
+    steps, rounds = task.steps // size.shorter, 17 if size.shorter == 1 else 2
+    keys = jax.random.split(jax.random.key(0), size.seeds)
     start = jax.jit(jax.vmap(task.init))(keys)
-    order = jax.random.split(jax.random.key(1), SEEDS)
+    order = jax.random.split(jax.random.key(1), size.seeds)
 
     @functools.partial(jax.jit, static_argnums=(2, 3))
     def run(params, masks, begin, end):
@@ -171,33 +180,32 @@ def lottery_rows(task, *, quick=False):
         return train
 
     dense_masks = jax.vmap(lambda p: jp.masks.make(p, 0.0))(start)
-    later = run(start, dense_masks, 0, early)[0]
-    rows = []
-    for name, params, begin in (("step 0", start, 0), (f"step {early}", later, early)):
-        tickets = jp.iterate.lottery_tickets(
-            params, train_fn(begin), rounds=rounds, replicates=True, progress=True
-        )
-        others = jp.iterate.controls(
-            jax.random.key(2),
-            tickets,
-            params,
-            train_fn(begin),
-            init_fn=lambda key: jax.vmap(task.init)(jax.random.split(key, SEEDS)),
-            replicates=True,
-            progress=True,
-        )
-        runs = {f"ticket, rewound to {name}": tickets[1:]}
-        runs |= {f"{control}, {name}": found for control, found in others.items()}
-        for label, found in runs.items():
-            row = {"method": label}
-            row |= {f"{one.sparsity:.3f}": one.metrics["metric"].tolist() for one in found}
-            rows.append(row)
-    return rows
+    params = run(start, dense_masks, 0, begin)[0] if begin else start
+    tickets = jp.iterate.lottery_tickets(
+        params, train_fn(begin), rounds=rounds, replicates=True, progress=True
+    )
+    others = jp.iterate.controls(
+        jax.random.key(2),
+        tickets,
+        params,
+        train_fn(begin),
+        init_fn=lambda key: jax.vmap(task.init)(jax.random.split(key, size.seeds)),
+        replicates=True,
+        progress=True,
+    )
+    runs = {f"ticket, rewound to step {begin}": tickets[1:]}
+    runs |= {f"{control}, step {begin}": found for control, found in others.items()}
+    shown = [i - 1 for i in ROUNDS if i <= rounds] or [0]
+    return [
+        {"method": label}
+        | {f"{found[i].sparsity:.3f}": found[i].metrics["metric"].tolist() for i in shown}
+        for label, found in runs.items()
+    ]
 
 
-def decay_rows(task, *, quick=False):
-    """Rows of gradual pruning by magnitude, layer by layer, with penalties at different times."""
-    steps = 40 if quick else 2 * task.steps
+def decay_units(task, size=FULL):
+    """Name -> a function that gives rows: gradual pruning by magnitude with a penalty."""
+    steps = 2 * task.steps // size.shorter
     begin, end = steps * 3 // 10, steps * 7 // 10
     rate = optax.cosine_decay_schedule(task.rate, steps)
 
@@ -218,39 +226,29 @@ def decay_rows(task, *, quick=False):
             f"weight decay {decay:g}, before pruning": decayed(before),
         }
     optimizers |= {f"L1 {x:g}, before pruning": l1(x) for x in (0.003, 0.03)}
-    rows = []
-    for name, optimizer in tqdm(optimizers.items()):
 
-        def run(key, level, optimizer=optimizer):
+    def of(name, optimizer):
+        def run(key, level):
             init, order, _ = jax.random.split(key, 3)
             ramp = jp.polynomial(level, begin=begin, end=end)
             tx = jp.prune(optimizer, sparsity=ramp, when=jp.every(max(steps // 50, 1)))
-            params, masks, _ = train(task, tx, task.init(init), order, steps)
-            return task.evaluate(params), sum(m.sum() for m in jax.tree.leaves(masks))
+            return task.evaluate(train(task, tx, task.init(init), order, steps)[0])
 
         every = jax.jit(jax.vmap(jax.vmap(run, (0, None)), (None, 0)))
-        found, kept = every(jax.random.split(jax.random.key(0), SEEDS), jnp.asarray(LEVELS))
-        row = {"method": name, "kept": kept[:, 0].tolist()}
-        rows.append(row | {str(s): v.tolist() for s, v in zip(LEVELS, found, strict=True)})
-    return rows
+        keys = jax.random.split(jax.random.key(0), size.seeds)
+        found = every(keys, jnp.asarray(size.levels))
+        levels = {str(s): v.tolist() for s, v in zip(size.levels, found, strict=True)}
+        return [{"method": name} | levels]
+
+    return {name: functools.partial(of, name, tx) for name, tx in optimizers.items()}
 
 
-def shown(rows, levels):
-    """Means and, in brackets, the range over seeds."""
-    for row in rows:
-        cells = {"method": row["method"]}
-        for level in levels:
-            v = np.array(row.get(level, []))
-            cells[level] = f"{v.mean():.2f} ({v.min():.2f}-{v.max():.2f})" if v.size else ""
-        yield cells
-
-
-def markdown(rows, levels):
-    """The same table as Markdown."""
-    heads = ["dense" if level == "0.0" else f"{100 * float(level):.4g} %" for level in levels]
-    lines = [f"| method | {' | '.join(heads)} |", "|---" + "|---:" * len(levels) + "|"]
-    lines += [f"| {' | '.join(cells.values())} |" for cells in shown(rows, levels)]
-    return "\n".join(lines)
+TASKS = {
+    "digits": (Digits, sparse_units),
+    "text": (Text, sparse_units),
+    "lottery": (Digits, lottery_units),
+    "decay": (Digits, decay_units),
+}
 
 
 def main():
@@ -262,20 +260,15 @@ def main():
     )
     args = parser.parse_args()
     results, tables = {}, []
+    size = QUICK if args.quick else FULL
     for name in [args.task] if args.task else TASKS:
-        task = Text() if name == "text" else Digits()
-        if name == "lottery":
-            rows = lottery_rows(task, quick=args.quick)
-            levels = [level for level in rows[0] if level != "method"]
-            levels = levels if args.quick else [levels[i - 1] for i in (3, 7, 10, 13, 17)]
-        elif name == "decay":
-            rows, levels = decay_rows(task, quick=args.quick), [*map(str, LEVELS)]
-        else:
-            rows, levels = sparse_rows(task, quick=args.quick), ["0.0", *map(str, LEVELS)]
-        results[name] = rows
-        title = f"{name}: {task.unit}, mean of {SEEDS} seeds (lowest to highest)"
-        Console(width=180).print(table(title, list(shown(rows, levels))))
-        tables.append(f"{name}\n\n{markdown(rows, levels)}\n")
+        make_task, units = TASKS[name]
+        task = make_task()
+        results[name] = gather(units(task, size))
+        title = f"{name}: {task.unit}, mean of {size.seeds} seeds (lowest to highest)"
+        rows = cells(results[name])
+        Console(width=180).print(table(title, rows))
+        tables.append(f"{name}\n\n{markdown(rows)}\n")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(results, indent=1))
     args.out.with_suffix(".md").write_text("\n".join(tables))

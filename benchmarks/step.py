@@ -10,6 +10,10 @@ OPTIMIZERS = {
     "sgd + momentum": lambda: optax.sgd(0.1, momentum=0.9),
     "adam": lambda: optax.adam(1e-3),
 }
+COURSES = {
+    "between": {"sparsity": jaxprune.polynomial(0.9, begin=10**6, end=2 * 10**6)},
+    "event": {"sparsity": 0.9, "when": jaxprune.every(1, begin=0, end=10**6)},
+}
 
 
 class Loop:
@@ -36,36 +40,28 @@ class Loop:
         return self.params, self.state
 
 
-def run(rounds):
-    """Rows for the table."""
-    params = trees.resnet50(jax.random.key(0))
+def rows(rounds, quick=False):
+    """Rows of the table."""
+    params = trees.resnet50(jax.random.key(0), trees.SMALL if quick else trees.RESNET50)
     grads = jax.tree.map(lambda x: 1e-3 * x, params)
     bytes_ = sum(x.size for x in jax.tree.leaves(params)) * 4
-    course = {
-        "between": {"sparsity": jaxprune.polynomial(0.9, begin=10**6, end=2 * 10**6)},
-        "event": {"sparsity": 0.9, "when": jaxprune.every(1, begin=0, end=10**6)},
-    }
-    rows = []
     for name, make in OPTIMIZERS.items():
         for scope in ("leaf", "global"):
             loops = {"plain": Loop(make(), params, grads)}
-            for kind, options in course.items():
+            for kind, options in COURSES.items():
                 loops[kind] = Loop(jaxprune.prune(make(), scope=scope, **options), params, grads)
             select = jax.jit(lambda p, scope=scope: jaxprune.masks.make(p, 0.9, scope=scope))
             functions = {**loops, "selection": lambda: select(params)}  # noqa: B023
             times = timing.interleaved(functions, rounds=rounds)
             spare = [e - s for e, s in zip(times["event"], times["selection"], strict=True)]
-            rows.append(
-                {
-                    "optimizer": name,
-                    "scope": scope,
-                    "plain_ms": timing.milliseconds(times["plain"]),
-                    "between": timing.ratio(times["between"], times["plain"]),
-                    "event": timing.ratio(times["event"], times["plain"]),
-                    "event_less_selection": timing.ratio(spare, times["plain"]),
-                    "temporary": loops["between"].temporary / bytes_,
-                    "plain_compile_s": loops["plain"].compile_s,
-                    "compile_s": loops["between"].compile_s,
-                }
-            )
-    return rows
+            yield {
+                "optimizer": name,
+                "scope": scope,
+                "plain, ms": timing.milliseconds(times["plain"]),
+                "between events, x plain": timing.ratio(times["between"], times["plain"]),
+                "event, x plain": timing.ratio(times["event"], times["plain"]),
+                "event less selection, x plain": timing.ratio(spare, times["plain"]),
+                "temporary memory, x params": loops["between"].temporary / bytes_,
+                "compile plain, s": loops["plain"].compile_s,
+                "compile, s": loops["between"].compile_s,
+            }

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 RESNET50 = ((3, 64), (4, 128), (6, 256), (3, 512))  # blocks and width of each stage
+SMALL = ((1, 8), (1, 16))  # of a network for smoke tests
 
 
 def resnet50(key, stages=RESNET50):

@@ -1,5 +1,6 @@
 """Masks made: the highest scores of every leaf or scope."""
 
+import jax
 import jax.numpy as jnp
 
 from jaxprune._checks import check_sparsity, is_traced
@@ -139,11 +140,17 @@ def _check_given(setup, given: Given):
                 f"{target.shape}; grads has the tree and the shapes of params."
             )
         known = "grad" in target.criterion.needs and not is_traced(grad)
-        if known and not bool(jnp.all(jnp.isfinite(grad))):
+        if known and not _all_finite(grad):
             raise ValueError(
                 f"the gradient of {target.path} has NaN or infinite elements, which rank nothing; "
                 "leave out the batch that they come from."
             )
+
+
+def _all_finite(x):
+    """Of a known array, at once also where the call is being traced."""
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.isfinite(x).all())
 
 
 def check_reachable(target, sparsity, step=None):

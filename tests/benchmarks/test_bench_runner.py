@@ -1,0 +1,79 @@
+"""`python -m benchmarks`: tables are measured once and put into pages; a failure stops no other."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import environment, pages
+from benchmarks.parts import PARTS
+
+DOCS = environment.ROOT / "docs"
+
+
+def bench(out, *args):
+    """What the command prints and its exit code."""
+    path = os.pathsep.join([str(environment.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(out), *args]
+    env = {**os.environ, "PYTHONPATH": path, "COLUMNS": "500"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr, done.returncode
+
+
+def test_every_part_has_a_region_and_every_region_a_part():
+    of_page = {}
+    for name, part in PARTS.items():
+        of_page.setdefault(part.page, set()).add(name)
+    for page, names in of_page.items():
+        assert set(pages.names(DOCS / page)) == names, page
+
+
+@pytest.mark.slow
+def test_a_table_is_measured_once_and_written(tmp_path):
+    printed, code = bench(tmp_path, "--only", "paper")
+    assert code == 0, printed
+    assert "as measured before" not in printed
+    found = json.loads((tmp_path / "paper.json").read_text())
+    text = pages.region(tmp_path / "docs" / "scale.md", "paper")
+    assert text.startswith("`python -m benchmarks --only paper --rounds 1`. ")
+    assert len(pages.cells(text)) == len(found["rows"]) * (len(found["rows"][0]) - 2)
+
+    # What was measured is used again; a table that another program left unfinished is not.
+    printed, code = bench(tmp_path, "--only", "paper")
+    assert code == 0
+    assert "as measured before" in printed
+    (tmp_path / "paper.json").write_text(json.dumps(found | {"key": "of other code"}))
+    assert "as measured before" not in bench(tmp_path, "--only", "paper")[0]
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_is_named_and_the_others_are_made(tmp_path):
+    (tmp_path / "scale.json").mkdir(parents=True)  # so it cannot be kept
+    printed, code = bench(tmp_path, "--only", "scale", "paper", "--fresh")
+    assert code == 1
+    assert "scale FAILED: exit code 1" in printed
+    assert "paper FAILED" not in printed
+    assert (tmp_path / "paper.json").exists()
+
+
+def test_a_peer_that_cannot_be_imported_has_no_version(tmp_path, monkeypatch):
+    (tmp_path / "peer_of_another_time.py").write_text("import os\nos.no_such_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = environment.environment(("peer_of_another_time", "numpy"))
+    assert found["peers"]["peer_of_another_time"] is None
+    assert "so without figures: peer_of_another_time." in environment.sentence(found)
+    assert "numpy" not in environment.sentence(found).partition("Not importable")[2]
+
+
+def test_the_fingerprint_changes_with_settings_and_sources():
+    same = [environment.fingerprint(["Makefile"], {"steps": 1}) for _ in range(2)]
+    assert same[0] == same[1]
+    assert environment.fingerprint(["Makefile"], {"steps": 2}) != same[0]
+    assert environment.fingerprint(["pyproject.toml"], {"steps": 1}) != same[0]
+
+
+def test_others_are_not_this_process():
+    others = environment.Others()
+    assert others.cores() is None or others.cores() >= 0
