@@ -98,6 +98,19 @@ def test_gradients_that_do_not_fit():
             masks.make(PARAMS, 0.5, score=scores.saliency, grads=given)
 
 
+def test_gradients_that_are_known_while_params_are_traced():
+    params = {"kernel": jnp.array([[1.0, -4.0], [3.0, 2.0]])}
+    grads = {"kernel": jnp.array([[9.0, 1.0], [1.0, 1.0]])}
+
+    def made(params, grads):
+        return masks.make(params, 0.5, score=scores.saliency, grads=grads)["kernel"]
+
+    mask = jax.jit(lambda params: made(params, grads))(params)
+    np.testing.assert_array_equal(mask, made(params, grads))
+    with pytest.raises(ValueError, match="gradient of kernel has NaN"):
+        jax.jit(lambda params: made(params, {"kernel": jnp.full((2, 2), jnp.nan)}))(params)
+
+
 def test_an_empty_tree():
     with pytest.raises(ValueError, match="empty tree"):
         masks.make({}, 0.5)
