@@ -1,5 +1,6 @@
 """A strict session: ranks must match, and eight devices are simulated on the CPU."""
 
+import gc
 import os
 import pathlib
 
@@ -11,6 +12,7 @@ from hypothesis import settings
 jax.config.update("jax_platforms", os.environ.setdefault("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads them in a program
+gc.set_threshold(200_000, 20, 50)  # tracing makes many objects, and few of them are in cycles
 settings.register_profile("strict", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("strict")
 
