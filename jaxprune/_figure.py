@@ -16,7 +16,7 @@ LINES = ("-", "--", "-.", ":")
 PALE = "#ececec"  # what is pruned, or all there is
 REFERENCE = "#888888"  # dense, and other things to compare with
 SHADES = ("#f4f4f4", "#e3eef7", "#e6f3e6")  # of stages
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -80,12 +80,21 @@ def width_of(labels: Sequence[str], size: float) -> float:
     return 0.6 * size / 72 * max(map(len, labels), default=0)
 
 
-def legend(axes, number: int) -> None:
-    """A legend of so many entries: inside while it is small, else to the right."""
-    if number <= 6:
-        axes.legend(loc="best")
-    else:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), ncols=-(-number // 24))
+def legend_width(names: Sequence[str]) -> float:
+    """Inches that a figure has to be wider for its `legend`."""
+    return _columns(names) * (0.6 + width_of(names, 8.5))
+
+
+def legend(axes, handles) -> None:
+    """A legend: inside the axes while it is small, else on the right of the figure."""
+    if columns := _columns(handles):
+        axes.figure.legend(handles=handles, loc="outside right upper", ncols=columns)
+    elif handles:
+        axes.legend(handles=handles)
+
+
+def _columns(entries) -> int:
+    return -(-len(entries) // 24) if len(entries) > 6 else 0
 
 
 def percent_axis(axis) -> None:

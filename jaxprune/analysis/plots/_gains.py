@@ -21,7 +21,7 @@ def gains(found, path=None):
       >>> forms = analysis.Form("dense", 8, 8, 2.0, 1.0), analysis.Form("compact", 4, 4, 1.0, 2.0)
       >>> found = analysis.Gains("cpu", 0.5, forms, {"dense": 32, "compact": 16}, ())
       >>> figure = analysis.plots.gains(found)
-      >>> [bar.get_width() for bar in figure.axes[0].patches]
+      >>> [float(bar.get_width()) for bar in figure.axes[0].patches]
       [1.0, 2.0]
     """
     with _figure.figure("the plot of gains", 8, 3.2, path) as figure:

@@ -47,6 +47,8 @@ def layers(*found, names: Sequence[str] = (), path=None):
       ['a', 'b']
     """
     runs = [_counts(each) for each in found]
+    known = [(k / n if n else 1, n) for run in runs for k, n in run.values() if k is not None]
+    most, largest = map(max, zip(*known, strict=True)) if known else (0, 0)
     names = names or [str(i) for i in range(1, len(runs) + 1)]
     if len(names) != len(runs) or isinstance(names, str):
         raise ValueError(f"names={names!r} must be a sequence of {len(runs)}, a name for each run.")
@@ -61,9 +63,9 @@ def layers(*found, names: Sequence[str] = (), path=None):
         left, right = figure.subplots(1, 2, sharey=True)
         thick = 0.8 / len(runs)
         for i, (run, name) in enumerate(zip(runs, names, strict=True)):
-            known = {p: counts for p, counts in run.items() if counts[0] is not None}
-            at = np.array([paths.index(p) for p in known]) + (i - (len(runs) - 1) / 2) * thick
-            kept, total = np.array([*known.values()], np.int64).reshape(-1, 2).T
+            counted = {p: counts for p, counts in run.items() if counts[0] is not None}
+            at = np.array([paths.index(p) for p in counted]) + (i - (len(runs) - 1) / 2) * thick
+            kept, total = np.array([*counted.values()], np.int64).reshape(-1, 2).T
             shares = np.divide(kept, total, where=total > 0, out=np.ones(len(kept)))
             color = _figure.COLORS[i % len(_figure.COLORS)]
             bars = left.barh(at, shares, thick * 0.9, color=color, label=name)
@@ -81,8 +83,8 @@ def layers(*found, names: Sequence[str] = (), path=None):
                 left.axvline(whole, color=color, linewidth=1, linestyle=":", zorder=0)
         left.set_yticks(range(len(paths)), paths, fontsize=size)
         left.set_ylim(len(paths) - 0.45, -0.55)
-        left.set(xlabel="density: weights kept", xlim=(0, 1.25 * left.dataLim.x1 or 1))
-        right.set(xlabel="weights: kept, of all (pale)", xlim=(0, 1.5 * right.dataLim.x1 or 1))
+        left.set(xlabel="density: weights kept", xlim=(0, 1.25 * most or 1))
+        right.set(xlabel="weights: kept, of all (pale)", xlim=(0, 1.5 * largest or 1))
         _figure.percent_axis(left.xaxis)
         right.xaxis.set_major_formatter("{x:,.0f}")
         for axes in (left, right):

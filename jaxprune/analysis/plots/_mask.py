@@ -41,7 +41,7 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
       >>> from jaxprune.analysis import plots
       >>> masks = jaxprune.masks.make({"w": jnp.ones((8, 8))}, 0.5, pattern=jaxprune.NM(2, 4))
       >>> figure = plots.mask(masks["w"], name="w", pattern=jaxprune.NM(2, 4))
-      >>> figure.axes[0].get_title(loc="left")
+      >>> figure.get_suptitle()
       'w: 8x8, 50.00 % kept, 2:4'
     """
     array = _checked(mask, cells)
@@ -49,48 +49,50 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
     shape = [math.prod(array.shape[axis] for axis in axes) for axes in (rows, columns)]
     matrix = array.transpose(*rows, *columns).reshape(shape)
     periods = [_periods(array.shape, axes, pattern) for axes in (rows, columns)]
-    steps = [_step(n, cells, max(parts)) for n, parts in zip(shape, periods, strict=True)]
+    alike = 1 / 12 < shape[0] / shape[1] < 12  # else cells are no squares
+    steps = [
+        _step(n, max(shape) if alike else n, cells, max(parts))
+        for n, parts in zip(shape, periods, strict=True)
+    ]
     picture = _densities(matrix, *steps)
-    height, width = picture.shape
-    tall = min(max(6 * height / width, 0.5), 9)
-    broad = min(max(6 * width / height, 2.5), 6)
-    with _figure.figure("the picture of a mask", broad + 1, tall + 0.8, path) as figure:
+    gathered = steps != [1, 1]
+    tall, broad = (min(max(6 * n / max(shape), 0.7), 6) for n in shape)
+    kept = f"{100 * np.count_nonzero(array) / array.size:.2f} % kept"
+    said = [_times(array.shape), kept, *([] if pattern is None else [str(pattern)])]
+    title = ("" if name is None else f"{name}: ") + ", ".join(said)
+    width = max(broad + 0.6, _figure.width_of([title], 10) + 0.4)
+    height = tall + (1.1 if gathered else 0.5)
+    with _figure.figure("the picture of a mask", width, height, path) as figure:
         axes = figure.subplots()
-        colors, most = [_figure.PALE, _figure.COLORS[0]], 1.0
-        if steps != [1, 1]:
-            most = float(picture.max()) or 1.0
+        most = float(picture.max()) or 1.0
         image = axes.imshow(
             picture,
-            cmap=_colors(colors),
+            cmap=_colors(),
             vmin=0,
-            vmax=most,
+            vmax=most if gathered else 1,
             interpolation="nearest",
             extent=(0, shape[1], shape[0], 0),
-            aspect="equal" if 1 / 12 < height / width < 12 else "auto",
+            aspect="equal" if alike else "auto",
         )
         for n, parts, step, line in zip(
             shape, periods, steps, (axes.axhline, axes.axvline), strict=True
         ):
-            for period, thickness in zip(sorted(parts), (0.5, 1.3), strict=False):
+            for period, thickness in zip(sorted(parts, reverse=True), (1.3, 0.5), strict=False):
                 if period > step and n / period <= 48:
                     for at in range(period, n, period):
                         line(at, color="white", linewidth=thickness)
-        kept = np.count_nonzero(array) / array.size
-        said = [
-            _times(array.shape),
-            f"{100 * kept:.2f} % kept",
-            *([str(pattern)] if pattern else []),
-        ]
-        axes.set_title(f"{name}: " * (name is not None) + ", ".join(said))
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         axes.set(xlabel=_axes_named(columns, array.ndim), ylabel=_axes_named(rows, array.ndim))
         axes.spines[:].set_visible(False)
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_major_locator().set_params(integer=True, nbins=6)
-        if steps != [1, 1]:
-            bar = figure.colorbar(image, aspect=30)
-            bar.set_label(f"density of {_times(steps)} weights")
+        if gathered:
+            flat = {"location": "bottom", "aspect": 40, "shrink": 0.8} if broad > tall else {}
+            bar = figure.colorbar(image, **flat)
+            bar.set_label(f"density of cells of {_times(steps)}")
             bar.outline.set_visible(False)
-            _figure.percent_axis(bar.ax.yaxis)
+            bar.ax.locator_params(nbins=5)
+            _figure.percent_axis(bar.ax.xaxis if flat else bar.ax.yaxis)
     return figure
 
 
@@ -139,11 +141,11 @@ def _periods(shape, axes, pattern) -> set[int]:
     return found | {inner[axes[0]]}
 
 
-def _step(n, cells, period) -> int:
-    """How many rows are one cell: 1, or whole periods where there is room for cells."""
-    least = -(-n // cells)
+def _step(n, longest, cells, period) -> int:
+    """How many rows are one cell: 1, or whole periods where these are shorter than the side."""
+    least = -(-longest // cells)
     if least == 1 or period >= n:
-        return least
+        return min(least, n)
     return -(-least // period) * period
 
 
@@ -157,10 +159,10 @@ def _densities(matrix, *steps) -> np.ndarray:
     return found
 
 
-def _colors(colors):
+def _colors():
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("mask", colors)
+    return LinearSegmentedColormap.from_list("mask", [_figure.PALE, _figure.COLORS[0]])
 
 
 def _times(lengths) -> str:

@@ -49,8 +49,8 @@ def tradeoff(results, *, metric="test accuracy", dense=None, log=False, spread="
         raise ValueError("results is empty; give {method: {sparsity: values of seeds}}.")
     looks = _figure.styles(methods)
     place = _log_density if log else np.asarray
-    entries = len(methods) + (dense is not None)
-    width = 6.5 + (entries > 6) * (0.7 + _figure.width_of(list(methods), 8.5))
+    entries = [*methods, *(["dense"] if dense is not None else [])]
+    width = 6.5 + _figure.legend_width(entries)
     with _figure.figure("the plot of a tradeoff", width, 4, path) as figure:
         axes, unknown = figure.subplots(), []
         if dense is not None:
@@ -73,7 +73,7 @@ def tradeoff(results, *, metric="test accuracy", dense=None, log=False, spread="
         axes.grid(axis="y")
         axes.set(xlabel="sparsity", ylabel=metric)
         _ticks(axes, levels, place)
-        _figure.legend(axes, entries)
+        _figure.legend(axes, axes.get_legend_handles_labels()[0])
         if unknown:
             note = f"not finite, not drawn: {', '.join(unknown)}"
             figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, wrap=True)

@@ -57,19 +57,23 @@ def training(steps, sparsity, metrics=None, *, when=None, stages=(), spread="ran
     top = {} if scheduled else _lines("sparsity", sparsity, steps)
     looks = _figure.styles([name for lines in (top, *panels.values()) for name in lines if name])
     height = 1.9 + 2.1 * len(panels)
-    with _figure.figure("the plot of a training", 7, height, path) as figure:
+    width = 7 + _figure.legend_width([*looks])
+    with _figure.figure("the plot of a training", width, height, path) as figure:
         axes = figure.subplots(1 + len(panels), sharex=True, squeeze=False)[:, 0]
         if scheduled:
             events = resolve_events(when, sparsity).all()
             even = np.linspace(steps[0], steps[-1], 1000).astype(int)
             _figure.schedule(axes[0], np.unique([*even, *steps.astype(int)]), sparsity, events)
-        _draw(axes[0], top, looks, spread, drawstyle="steps-post")
         _figure.sparsity_axis(axes[0])
+        handles = _draw(axes[0], top, looks, spread, drawstyle="steps-post")
         for below, (name, lines) in zip(axes[1:], panels.items(), strict=True):
-            _draw(below, lines, looks, spread)
+            handles = _draw(below, lines, looks, spread) | handles
             below.set_ylabel(name)
         for panel in axes:
             panel.grid(axis="y")
+        if handles:
+            first = next(panel for panel in axes if {*panel.lines} & {*handles.values()})
+            _figure.legend(first, [handles[name] for name in looks])
         _figure.shade(axes, stages)
         axes[-1].set_xlabel("step")
         if len(steps) > 1:
@@ -95,15 +99,15 @@ def _lines(panel, series, steps):
 
 
 def _draw(axes, lines, looks, spread, drawstyle="default"):
+    """Name -> line, of those that have a name."""
+    handles = {}
     for name, (at, values) in lines.items():
         look = looks[name] if name else {"color": _figure.COLORS[0]}
         look = {key: value for key, value in look.items() if key != "marker"}
         mean, low, high = mean_and_spread(values, spread)
-        axes.plot(at, mean, drawstyle=drawstyle, label=name or None, **look)
+        (handles[name],) = axes.plot(at, mean, drawstyle=drawstyle, label=name, **look)
         if len(values) > 1:
             step = "post" if drawstyle == "steps-post" else None
             band = {"color": look["color"], "alpha": 0.2, "linewidth": 0}
             axes.fill_between(at, low, high, step=step, **band)
-    named = sum(map(bool, lines))
-    if named:
-        _figure.legend(axes, named)
+    return {name: line for name, line in handles.items() if name}
