@@ -1,11 +1,11 @@
-# make demo | test | lint | bench; each makes its own virtual environment. PYTHON=... picks the interpreter.
+# make demo | test | lint | bench | gallery; each makes its own virtual environment. PYTHON=... picks the interpreter.
 PYTHON ?= python3
 TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(TAG)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: test lint demo bench clean
+.PHONY: test lint demo bench gallery clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
@@ -20,6 +20,9 @@ demo: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(ARGS)
+
+gallery: $(VENV)/.test
+	$(BIN)/python docs/make_gallery.py $(ARGS)
 
 $(VENV)/.venv: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

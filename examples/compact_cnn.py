@@ -8,7 +8,7 @@ and pruned towards the widths that fit the budget, while the weights choose the 
 masked is cut out, and the last steps are those of the small network, with the moments of the one
 that it was cut from. Dense and compact take the same number of steps at the same rates.
 
-The table and its figures (results.json) go to --out.
+The figures of the table (results.json) and a plot (layers.png) go to --out.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 import jaxprune
 from jaxprune import compact
+from jaxprune.analysis import plots
 
 
 class Residual(nn.Module):
@@ -201,6 +202,7 @@ def main():
     )
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
+    plots.layers(jaxprune.get_masks(opt_state), path=args.out / "layers.png")
 
 
 if __name__ == "__main__":
