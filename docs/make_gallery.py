@@ -39,17 +39,22 @@ def run(command):
     return "\n".join(line.rstrip() for line in done.stdout.splitlines())
 
 
+def filled(text, printed):
+    """The text of a page with what its command printed in the place for it."""
+    block = "```text\n" + printed.strip("\n") + "\n```\n"
+    text, found = OUTPUT.subn(lambda _: block, text)
+    if found != 1:
+        raise ValueError(f"the page has {found} places for output; give it one.")
+    return text
+
+
 def write(page):
     """Runs the command of a page and puts its output and its pictures in place."""
     text = page.read_text(encoding="utf-8")
     (command,) = COMMAND.findall(text)
-    printed = run(command)
-    block = f"```text\n{printed.strip(chr(10))}\n```\n"
-    text, found = OUTPUT.subn(lambda _: block, text)
-    if found != 1:
-        raise ValueError(f"{page} has {found} places for output; give it one.")
+    text = filled(text, run(command))
     for picture in PICTURE.findall(text):
-        made = ROOT / "out" / page.stem / pathlib.Path(picture).name.removeprefix(f"{page.stem}-")
+        made = ROOT / "out" / page.stem / picture.removeprefix(f"{page.stem}-")
         shutil.copyfile(made, page.parent / picture)
     page.write_text(text, encoding="utf-8")
 

@@ -70,6 +70,12 @@ def test_training_of_one_seed_has_no_band_and_own_steps():
     assert figure.axes[0].get_legend() is figure.axes[1].get_legend() is None
 
 
+@pytest.mark.parametrize("values", [(0.1, 0.2), [0.1, 0.2], np.array([0.1, 0.2])], ids=type)
+def test_two_values_are_no_pair_of_steps_and_values(values):
+    (line,) = plots.training([3, 7], values).axes[0].lines
+    np.testing.assert_array_equal(line.get_xydata(), [(3, 0.1), (7, 0.2)])
+
+
 def test_training_leaves_a_gap_where_a_seed_is_not_finite():
     values = SEEDS.copy()
     values[1, 3], values[2, 5] = np.nan, np.inf
@@ -329,6 +335,12 @@ def test_a_large_mask_is_drawn_as_densities():
     assert figure.axes[1].get_xlabel() + figure.axes[1].get_ylabel() == "density of cells of 7x7"
     assert figure.axes[0].images[0].get_clim() == (0, np.max(cells))
     assert_inside(figure)
+
+
+def test_only_the_side_that_is_long_is_gathered():
+    mask = np.random.default_rng(2).random((9, 40)) < 0.3
+    found = drawn(plots.mask(mask, cells=10))
+    np.testing.assert_allclose(found, mask.reshape(9, 10, 4).mean(2))
 
 
 def test_cells_hold_whole_groups_and_tiles():

@@ -49,19 +49,24 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
     shape = [math.prod(array.shape[axis] for axis in axes) for axes in (rows, columns)]
     matrix = array.transpose(*rows, *columns).reshape(shape)
     periods = [_periods(array.shape, axes, pattern) for axes in (rows, columns)]
-    alike = 1 / 12 < shape[0] / shape[1] < 12  # else cells are no squares
+    alike = 1 / 5 < shape[0] / shape[1] < 5  # else weights are no squares
+    square = alike and min(shape) > cells  # else only what is too long is gathered
     steps = [
-        _step(n, max(shape) if alike else n, cells, max(parts))
+        _step(n, max(shape) if square else n, cells, max(parts))
         for n, parts in zip(shape, periods, strict=True)
     ]
     picture = _densities(matrix, *steps)
     gathered = steps != [1, 1]
-    tall, broad = (min(max(6 * n / max(shape), 0.7), 6) for n in shape)
+    # A long side is 6 inches; a short one has room for its cells.
+    tall, broad = (max(6 * n / max(shape), min(0.4 + 0.1 * n, 1.8)) for n in shape)
     kept = f"{100 * np.count_nonzero(array) / array.size:.2f} % kept"
     said = [_times(array.shape), kept, *([] if pattern is None else [str(pattern)])]
     title = ("" if name is None else f"{name}: ") + ", ".join(said)
-    width = max(broad + 0.6, _figure.width_of([title], 10) + 0.4)
-    height = tall + (1.1 if gathered else 0.5)
+    below = broad >= 3  # where the legend of the densities is
+    width = max(
+        broad + (1.5 if gathered and not below else 0.6), _figure.width_of([title], 10) + 0.4
+    )
+    height = tall + (1.1 if gathered and below else 0.5)
     with _figure.figure("the picture of a mask", width, height, path) as figure:
         axes = figure.subplots()
         most = float(picture.max()) or 1.0
@@ -87,7 +92,7 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_major_locator().set_params(integer=True, nbins=6)
         if gathered:
-            flat = {"location": "bottom", "aspect": 40, "shrink": 0.8} if broad > tall else {}
+            flat = {"location": "bottom", "aspect": 40, "shrink": 0.8} if below else {}
             bar = figure.colorbar(image, **flat)
             bar.set_label(f"density of cells of {_times(steps)}")
             bar.outline.set_visible(False)

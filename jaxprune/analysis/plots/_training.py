@@ -13,7 +13,7 @@ def training(steps, sparsity, metrics=None, *, when=None, stages=(), spread="ran
     """Draws sparsity over the steps, and a panel below for each metric.
 
     A series is an array of a value per step, or of shape [seeds, steps]: then a line is the mean
-    over seeds, with a band. A tuple (steps, values) has steps of its own. A mapping name -> series
+    over seeds, with a band. A tuple of two arrays, (steps, values), has steps of its own. A mapping name -> series
     gives several lines, of runs or of leaves; a name has the same colour in all panels. Values
     that are not finite leave a gap.
 
@@ -87,7 +87,8 @@ def _lines(panel, series, steps):
     found = {}
     for name, one in (series if isinstance(series, Mapping) else {"": series}).items():
         what = f"{panel} of {name}" if name else panel
-        at, values = one if isinstance(one, tuple) else (steps, one)
+        pair = isinstance(one, tuple) and len(one) == 2 and all(map(np.iterable, one))
+        at, values = one if pair else (steps, one)
         at, values = host(at, f"the steps of {what}"), host(values, what)
         if at.ndim != 1 or values.ndim not in (1, 2) or values.shape[-1] != len(at):
             raise ValueError(
