@@ -63,9 +63,10 @@ def test_training_draws_means_and_bands_of_seeds(spread):
 
 
 def test_training_of_one_seed_has_no_band_and_own_steps():
-    figure = plots.training(STEPS, STEPS / 100, {"loss": ([1, 2, 3], [3.0, 2.0, 1.0])})
+    figure = plots.training(STEPS, STEPS / 100, {"loss": ([1, 2, 300], [3.0, 2.0, 1.0])})
     (line,) = figure.axes[1].lines
-    np.testing.assert_array_equal(line.get_xydata(), [(1, 3), (2, 2), (3, 1)])
+    np.testing.assert_array_equal(line.get_xydata(), [(1, 3), (2, 2), (300, 1)])
+    assert figure.axes[1].get_xlim() == (0, 300)
     assert not figure.axes[1].collections
     assert figure.axes[0].get_legend() is figure.axes[1].get_legend() is None
 

@@ -13,9 +13,9 @@ def training(steps, sparsity, metrics=None, *, when=None, stages=(), spread="ran
     """Draws sparsity over the steps, and a panel below for each metric.
 
     A series is an array of a value per step, or of shape [seeds, steps]: then a line is the mean
-    over seeds, with a band. A tuple of two arrays, (steps, values), has steps of its own. A mapping name -> series
-    gives several lines, of runs or of leaves; a name has the same colour in all panels. Values
-    that are not finite leave a gap.
+    over seeds, with a band. A tuple of two arrays, (steps, values), has steps of its own. A
+    mapping name -> series gives several lines, of runs or of leaves; a name has the same colour
+    in all panels. Values that are not finite leave a gap.
 
     Args:
       steps: ascending steps [T].
@@ -76,8 +76,10 @@ def training(steps, sparsity, metrics=None, *, when=None, stages=(), spread="ran
             _figure.legend(first, [handles[name] for name in looks])
         _figure.shade(axes, stages)
         axes[-1].set_xlabel("step")
-        if len(steps) > 1:
-            axes[-1].set_xlim(steps[0], steps[-1])
+        own = [at for lines in (top, *panels.values()) for at, _ in lines.values()]
+        every = np.concatenate([steps, *own])
+        if every.min() < every.max():
+            axes[-1].set_xlim(every.min(), every.max())
         figure.align_ylabels()
     return figure
 
