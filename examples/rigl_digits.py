@@ -96,7 +96,7 @@ def main():
     for name, values in found.items():
         values = 100 * np.array(values)
         print(f"{name:8} {values.mean():.2f} % ({values.min():.2f} to {values.max():.2f})")
-    if args.out:  # rows are pixels: those at the edges of the images lose their weights
+    if args.out:
         plots.mask(rigl["Dense_0"]["kernel"], name="Dense_0/kernel", path=args.out)
 
 

@@ -31,7 +31,7 @@ STYLE: Any = {
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
-    "savefig.dpi": 150,
+    "savefig.dpi": 120,
     "svg.hashsalt": "jaxprune",  # the same figure is the same file
 }
 
