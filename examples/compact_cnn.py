@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict
 from gmp_digits import BATCH, load_data, random_shift
 from rich.console import Console
 from rich.table import Table
@@ -202,7 +203,9 @@ def main():
     )
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
-    plots.layers(jaxprune.get_masks(opt_state), path=args.out / "layers.png")
+    masks = flatten_dict(jaxprune.get_masks(opt_state), sep="/")
+    kernels = {path: mask for path, mask in masks.items() if path.endswith("kernel")}
+    plots.layers(kernels, path=args.out / "layers.png")
 
 
 if __name__ == "__main__":

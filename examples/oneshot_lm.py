@@ -101,10 +101,10 @@ def table(runs, columns, dense):
 def points(runs, columns):
     """For the plot: each method by its sparsities, and with 2:4 as one beside it."""
     found = {}
-    for name, run in runs.items():
-        for column, one in run.items():
+    for column, how in columns.items():
+        for name, run in runs.items():
             line = f"{name}, 2:4" if column == "2:4" else name
-            found.setdefault(line, {})[columns[column]["sparsity"]] = one["bits_per_byte"]
+            found.setdefault(line, {})[how["sparsity"]] = run[column]["bits_per_byte"]
     return found
 
 

@@ -430,11 +430,21 @@ def test_levels_are_as_far_apart_as_the_logarithms_of_their_densities():
     np.testing.assert_allclose(np.diff(x) / np.ptp(x), np.diff(logs) / np.ptp(logs))
 
 
-def test_labels_of_near_levels_do_not_touch():
-    figure = plots.tradeoff({"a": {s: s for s in (0.5, 0.9, 0.95, 0.98, 0.99, 0.995)}})
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    ("levels", "first", "last"),
+    [
+        ((0.5, 0.9, 0.95, 0.98, 0.99, 0.995), "50 %", "99.5 %"),
+        ([1 - 0.8**i for i in range(1, 13)], None, "93.13 %"),  # rounds that prune a fifth each
+        ((0.0, 2 / 3, 0.99875), "0 %", "99.875 %"),
+    ],
+)
+def test_labels_of_near_levels_do_not_touch(levels, first, last, log):
+    figure = plots.tradeoff({"a": {s: s for s in levels}}, log=log)
     figure.draw_without_rendering()
     ticks = figure.axes[0].get_xticklabels()
-    assert (ticks[0].get_text(), ticks[-1].get_text()) == ("50 %", "99.5 %")
+    assert first in (None, ticks[0].get_text())
+    assert ticks[-1].get_text() == last
     boxes = [label.get_window_extent() for label in ticks]
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
