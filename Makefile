@@ -1,12 +1,12 @@
-# make demo | test | lint | docs | wheel | bench | results; each makes its own virtual environment.
-# PYTHON=... picks the interpreter; ARGS=... is passed on.
+# make demo | test | lint | docs | wheel | bench | results | gallery; each makes its own virtual
+# environment. PYTHON=... picks the interpreter; ARGS=... is passed on.
 PYTHON ?= python3
 TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(TAG)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: test lint docs wheel demo bench results clean
+.PHONY: test lint docs wheel demo bench results gallery clean
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
@@ -38,6 +38,9 @@ bench: $(VENV)/.bench
 
 results: $(VENV)/.test
 	$(BIN)/python -m benchmarks.results $(ARGS)
+
+gallery: $(VENV)/.test
+	$(BIN)/python docs/make_gallery.py $(ARGS)
 
 $(VENV)/.venv: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -8,6 +8,7 @@ on. The dense network is what is there before the last compression.
 """
 
 import argparse
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import jaxprune
+from jaxprune.analysis import plots
 
 BATCH = 64
 
@@ -52,6 +54,7 @@ def main():
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--quick", action="store_true", help="120 steps: a smoke test")
+    parser.add_argument("--out", type=pathlib.Path, help="file for a plot of the run")
     args = parser.parse_args()
     steps = 120 if args.quick else args.steps
 
@@ -74,11 +77,14 @@ def main():
     )
     tx = jaxprune.prune(optax.adam(rate), sparsity=phases, scope="global")
     optimizer = nnx.Optimizer(network, tx, wrt=nnx.Param)
+    history = []
     order = np.random.default_rng(0).integers(0, len(x), (steps, BATCH))
     for t, batch in enumerate(tqdm(order, unit="step")):
         if t == phases.end:
             dense = float(accuracy(network, test_x, test_y))
         train_step(network, optimizer, x[batch], y[batch])
+        if t % max(steps // 240, 1) == 0:
+            history.append((t, float(accuracy(network, test_x, test_y))))
     masks = jaxprune.get_masks(optimizer)
     print(jaxprune.summary(nnx.state(network, nnx.Param), masks))
     density = jaxprune.masks.density(masks)
@@ -87,6 +93,9 @@ def main():
         f"sparse, at the end, with {100 * density:.1f} % of the weights: "
         f"{100 * float(accuracy(network, test_x, test_y)):.2f} %"
     )
+    if args.out:
+        at, values = zip(*history, strict=True)
+        plots.training(at, phases, {"test accuracy": values}, path=args.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ and pruned towards the widths that fit the budget, while the weights choose the 
 masked is cut out, and the last steps are those of the small network, with the moments of the one
 that it was cut from. Dense and compact take the same number of steps at the same rates.
 
-The table and its figures (results.json) go to --out.
+The figures of the table (results.json) and a plot (layers.png) go to --out.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict
 from gmp_digits import BATCH, load_data, random_shift
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +30,7 @@ from tqdm import tqdm
 
 import jaxprune
 from jaxprune import compact
+from jaxprune.analysis import plots
 
 
 class Residual(nn.Module):
@@ -201,6 +203,9 @@ def main():
     )
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
+    masks = flatten_dict(jaxprune.get_masks(opt_state), sep="/")
+    kernels = {path: mask for path, mask in masks.items() if path.endswith("kernel")}
+    plots.layers(kernels, path=args.out / "layers.png")
 
 
 if __name__ == "__main__":

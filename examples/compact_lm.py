@@ -9,7 +9,7 @@ pruned, then cut; dense trains on beside it for as many steps. The width of the 
 that of a head, stay as they are.
 
 The small model is a function of smaller arrays, at any batch size and length up to the context. The
-table and its figures (results.json) go to --out.
+figures of the table (results.json) and the mask of the heads (heads.png) go to --out.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 import jaxprune
 from jaxprune import compact
+from jaxprune.analysis import plots
 
 TIMED = 64  # windows
 
@@ -174,6 +175,9 @@ def main():
     print(f"\nThe compact model writes:\n{written.decode(errors='replace')}")
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
+    name, masks = "block_0/attention/query/kernel", jaxprune.get_masks(opt_state)
+    query = masks["block_0"]["attention"]["query"]["kernel"]
+    plots.mask(query, name=name, path=args.out / "heads.png")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Equinox weights are (out, in), so the groups of 2:4 lie along axis -1: NM(2, 4, 
 """
 
 import argparse
+import pathlib
 
 import equinox as eqx
 import jax
@@ -16,6 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import jaxprune
+from jaxprune.analysis import plots
 
 
 def loss_fn(model, x, y):
@@ -44,6 +46,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pattern", choices=("unstructured", "nm"), default="unstructured")
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--out", type=pathlib.Path, help="file for a picture of a mask")
     args = parser.parse_args()
     data = train_test_split(*load_digits(return_X_y=True), random_state=0)
     x, x_test, y, y_test = map(jnp.array, data)
@@ -58,9 +61,12 @@ def main():
     model, opt_state = train(tx, args.steps, x, y)
 
     params = eqx.filter(model, eqx.is_inexact_array)
-    print(jaxprune.summary(params, jaxprune.get_masks(opt_state)))
+    masks = jaxprune.get_masks(opt_state)
+    print(jaxprune.summary(params, masks))
     for name, one in (("dense", dense), ("sparse", model)):
         print(f"{name}: test accuracy {(jax.vmap(one)(x_test).argmax(-1) == y_test).mean():.2%}")
+    if args.out:
+        plots.mask(masks.layers[1].weight, name="layers/1/weight", pattern=pattern, path=args.out)
 
 
 if __name__ == "__main__":

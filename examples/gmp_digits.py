@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits
@@ -33,6 +32,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import jaxprune
+from jaxprune.analysis import plots
 
 SPLIT_SEED = 0
 BATCH = 64
@@ -180,6 +180,14 @@ def comparison(results):
     return rows
 
 
+def history(results, key):
+    """For the plot: dense and sparse, each with its own steps; all seeds."""
+    return {
+        name: (runs[0]["history"]["step"], [run["history"][key] for run in runs])
+        for name, runs in results.items()
+    }
+
+
 def mean(runs, key):
     return float(np.mean([run[key] for run in runs]))
 
@@ -189,54 +197,6 @@ def verdict(results):
     dense, sparse = (100 * mean(results[name], "test") for name in ("dense", "sparse"))
     within = "within" if dense - sparse <= 1 else "NOT within"
     return f"sparse is {within} 1 point of dense: {sparse:.2f} % against {dense:.2f} % on average"
-
-
-def plot_run(results, recipe, path):
-    """Sparsity and validation accuracy over the steps; lines are means, bands the seeds' range."""
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    top, bottom = figure.subplots(2, sharex=True, height_ratios=(2, 3))
-    for (name, runs), color in zip(results.items(), ("0.45", "C0"), strict=True):
-        steps = runs[0]["history"]["step"]
-        sparsity, validation = (
-            100 * np.array([run["history"][key] for run in runs])
-            for key in ("sparsity", "validation")
-        )
-        top.step(steps, sparsity.mean(0), where="post", color=color, label=name)
-        bottom.plot(steps, validation.mean(0), color=color, label=name)
-        low, high = validation.min(0), validation.max(0)
-        bottom.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
-    top.set(ylabel="sparsity (%)", ylim=(-4, 104))
-    bottom.set(ylabel="validation accuracy (%)", xlabel="step", xlim=(0, recipe.total_steps))
-    bottom.set_ylim(40, 101)
-    bottom.legend(loc="lower right", frameon=False)
-    for axes in (top, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-        for stage, shade in zip(recipe.stages, ("#f2f2f2", "#dbe9f6", "#e4f1e1"), strict=True):
-            axes.axvspan(stage.begin, stage.end, color=shade, linewidth=0, zorder=0)
-    for stage in recipe.stages:
-        middle = (stage.begin + stage.end) / 2
-        top.annotate(stage.name, (middle, 1.02), xycoords=("data", "axes fraction"), ha="center")
-    figure.savefig(path, dpi=150)
-
-
-def plot_layers(runs, path):
-    """Sparsity of every pruned layer, mean over seeds."""
-    names = list(runs[0]["layers"])
-    size = np.array([runs[0]["layers"][name]["size"] for name in names])
-    kept = np.mean([[run["layers"][name]["kept"] for name in names] for run in runs], axis=0)
-    figure = Figure(figsize=(7, 0.9 + 0.4 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(names, np.full(len(names), 100), color="#e8e8e8")
-    bars = axes.barh(names, 100 * (1 - kept / size), color="C0")
-    labels = [f"{k:,.0f} of {n:,} kept" for k, n in zip(kept, size, strict=True)]
-    axes.bar_label(bars, [f"{bar.get_width():.1f} %" for bar in bars], label_type="center", c="w")
-    for at, label in enumerate(labels):
-        axes.annotate(label, (101, at), va="center", annotation_clip=False)
-    axes.set(xlabel="sparsity (%)", xlim=(0, 100))
-    axes.invert_yaxis()
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    figure.savefig(path, dpi=150)
 
 
 def main():
@@ -287,7 +247,8 @@ def main():
                 results[name].append(result_of(*run, pruned=pruned))
 
     (params, opt_state), *_ = run
-    print(f"\nThe last sparse network:\n{jaxprune.summary(params, jaxprune.get_masks(opt_state))}")
+    found = jaxprune.summary(params, jaxprune.get_masks(opt_state))
+    print(f"\nThe last sparse network:\n{found}")
     rows, sentence = comparison(results), verdict(results)
     table = Table(*rows[0])
     for row in rows[1:]:
@@ -302,8 +263,14 @@ def main():
     rows.insert(1, ["---", "---:", "---:"])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     (args.out / "results.md").write_text("\n".join([*lines, "", sentence, ""]))
-    plot_run(results, recipe, args.out / "sparsity.png")
-    plot_layers(results["sparse"], args.out / "layers.png")
+    plots.training(
+        results["dense"][0]["history"]["step"],
+        history(results, "sparsity"),
+        {"validation accuracy": history(results, "validation")},
+        stages=recipe.stages,
+        path=args.out / "sparsity.png",
+    )
+    plots.layers(found, path=args.out / "layers.png")
     print(f"tables and plots are in {args.out}")
 
 

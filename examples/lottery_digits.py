@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import jaxprune
+from jaxprune.analysis import plots
 
 SIZES = (64, 300, 100, 10)
 BATCH, RATE = 64, 2e-3
@@ -91,29 +91,6 @@ def make_run(data, steps, seeds):
     return run
 
 
-def plot(runs, dense, path):
-    """Test accuracy over what is left; lines are means, bands the range of the seeds."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    styles = {"ticket": ("C0", "o"), "random masks": ("C1", "s"), "random init": ("0.4", "^")}
-    for name, rounds in runs.items():
-        left = [100 * (1 - one.sparsity) for one in rounds]
-        values = 100 * np.array([one.metrics["accuracy"] for one in rounds])
-        color, marker = styles[name]
-        axes.plot(left, values.mean(1), color=color, marker=marker, markersize=4, label=name)
-        axes.fill_between(left, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0)
-    axes.axhline(100 * dense, color="0.7", linestyle=":", label="dense")
-    axes.set(xscale="log", xlabel="weights left (%)", ylabel="test accuracy (%)")
-    ticks = [100, 50, 20, 10, 5]
-    axes.set_xticks([t for t in ticks if t >= 0.9 * min(left)])
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.minorticks_off()
-    axes.invert_xaxis()
-    axes.legend(frameon=False, loc="lower left")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=12)
@@ -167,7 +144,12 @@ def main():
         lines.append(f"| {100 * (1 - same[0].sparsity):.1f} % | {' | '.join(cells)} |")
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "tickets.md").write_text("\n".join(lines) + "\n")
-    plot(runs, found[0].metrics["accuracy"].mean(), args.out / "tickets.png")
+    plots.tradeoff(
+        {name: {r.sparsity: r.metrics["accuracy"] for r in one} for name, one in runs.items()},
+        dense=found[0].metrics["accuracy"],
+        log=True,
+        path=args.out / "tickets.png",
+    )
     print(f"a table and a plot are in {args.out}")
 
 

@@ -4,6 +4,7 @@ python examples/nnx_digits.py
 """
 
 import argparse
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import jaxprune
+from jaxprune.analysis import plots
 
 
 class MLP(nnx.Module):
@@ -48,7 +50,9 @@ def train(tx, steps, x, y):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=600)
-    steps = parser.parse_args().steps
+    parser.add_argument("--out", type=pathlib.Path, help="file for a plot of the layers")
+    args = parser.parse_args()
+    steps = args.steps
     data = train_test_split(*load_digits(return_X_y=True), random_state=0)
     x, x_test, y, y_test = map(jnp.array, data)
 
@@ -57,9 +61,12 @@ def main():
     model, optimizer = train(jaxprune.prune(optax.adamw(1e-3), sparsity=sparsity), steps, x / 16, y)
 
     params = nnx.state(model, nnx.Param)
-    print(jaxprune.summary(params, jaxprune.get_masks(optimizer)))
+    found = jaxprune.summary(params, jaxprune.get_masks(optimizer))
+    print(found)
     for name, one in (("dense", dense), ("sparse", model)):
         print(f"{name}: test accuracy {(one(x_test / 16).argmax(-1) == y_test).mean():.2%}")
+    if args.out:
+        plots.layers(found, path=args.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ bytes.
 The text is sentences in docstrings of the Python standard library; those of every tenth file are
 held out. What pruning does is measured by their embeddings, the mean over tokens: the mean cosine
 between those of the dense and of the pruned network, and how often the dense embedding that is
-nearest to a pruned one is of the same sentence. Figures go to results.json in --out.
+nearest to a pruned one is of the same sentence. Figures (results.json) and a plot (cosines.png) go
+to --out.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from safetensors.flax import load_file, save_file
 from tqdm import tqdm
 
 from jaxprune import oneshot
+from jaxprune.analysis import plots
 
 CONTEXT = 64  # tokens
 BATCH = 32
@@ -308,7 +310,12 @@ def main():
     Console(width=100).print(table(runs, f"{size}: {len(tokens)} held-out sentences"))
     config = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in vars(args).items()}
     (args.out / "results.json").write_text(json.dumps({"config": config, "runs": runs}, indent=1))
-    print(f"figures are in {args.out}")
+    plots.tradeoff(
+        {name: {args.sparsity: run["cosine"]} for name, run in runs.items()},
+        metric="mean cosine with the dense embedding",
+        path=args.out / "cosines.png",
+    )
+    print(f"figures and a plot are in {args.out}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from safetensors.flax import load_file, save_file
@@ -29,6 +28,7 @@ from sharded_lm import BATCH, CONTEXT, HEAD, Decoder, bits_per_byte, load_text
 from tqdm import tqdm
 
 from jaxprune import NM, Rule, oneshot
+from jaxprune.analysis import plots
 
 METHODS = {
     "magnitude": oneshot.magnitude(),
@@ -98,23 +98,14 @@ def table(runs, columns, dense):
     return made
 
 
-def plot(runs, columns, dense, path):
-    """Bits per byte over sparsity, a line for each method; 2:4 as a marker beside it."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    lines = [name for name in columns if name != "2:4"]
-    for i, (name, found) in enumerate(runs.items()):
-        x = [100 * columns[column]["sparsity"] for column in lines]
-        y = [found[column]["bits_per_byte"] for column in lines]
-        axes.plot(x, y, color=f"C{i}", marker=".", label=name)
-        axes.plot(50, found["2:4"]["bits_per_byte"], color=f"C{i}", marker="D", linestyle="none")
-    axes.plot([], [], color="0.5", marker="D", linestyle="none", label="2:4")
-    axes.axhline(dense, color="0.7", linestyle=":", label="dense")
-    axes.set(xlabel="sparsity (%)", ylabel="bits per byte of held-out text")
-    axes.set_xticks([100 * columns[column]["sparsity"] for column in lines])
-    axes.legend(frameon=False, loc="upper left")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+def points(runs, columns):
+    """For the plot: each method by its sparsities, and with 2:4 as one beside it."""
+    found = {}
+    for column, how in columns.items():
+        for name, run in runs.items():
+            line = f"{name}, 2:4" if column == "2:4" else name
+            found.setdefault(line, {})[how["sparsity"]] = run[column]["bits_per_byte"]
+    return found
 
 
 def main():
@@ -162,7 +153,12 @@ def main():
     config = {**vars(args), "load": str(args.load), "out": str(args.out)}
     results = {"config": config, "dense": dense, "runs": runs}
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
-    plot(runs, columns, dense, args.out / "sparsity.png")
+    plots.tradeoff(
+        points(runs, columns),
+        metric="bits per byte of held-out text",
+        dense=dense,
+        path=args.out / "sparsity.png",
+    )
     print(f"figures and a plot are in {args.out}")
 
 

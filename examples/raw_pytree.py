@@ -4,6 +4,7 @@ python examples/raw_pytree.py
 """
 
 import argparse
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import jaxprune
+from jaxprune.analysis import plots
 
 
 def loss_fn(p, x, y):
@@ -20,7 +22,7 @@ def loss_fn(p, x, y):
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
 
 
-def main(steps):
+def main(steps, out):
     data = train_test_split(*load_digits(return_X_y=True), random_state=0)
     x, x_test, y, y_test = map(jnp.array, data)
     k1, k2, key = jax.random.split(jax.random.key(0), 3)
@@ -40,11 +42,15 @@ def main(steps):
 
     for t in range(steps):
         params, state = step(params, state, jax.random.fold_in(key, t))
-    print(jaxprune.summary(params, jaxprune.get_masks(state)))
+    masks = jaxprune.get_masks(state)
+    print(jaxprune.summary(params, masks))
     print(f"test accuracy {(loss_fn(params, x_test, y_test)[1].argmax(-1) == y_test).mean():.2%}")
+    if out:
+        plots.mask(masks["w1"], name="w1", path=out)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=1000)
-    main(parser.parse_args().steps)
+    parser.add_argument("--out", type=pathlib.Path, help="file for a picture of a mask")
+    main(**vars(parser.parse_args()))

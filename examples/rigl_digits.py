@@ -9,6 +9,7 @@ is the same for all: the optimizer is what differs.
 """
 
 import argparse
+import pathlib
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import jaxprune
+from jaxprune.analysis import plots
 
 BATCH = 64
 
@@ -64,6 +66,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one seed, 60 steps: a smoke test")
+    parser.add_argument("--out", type=pathlib.Path, help="file for a picture of a mask")
     args = parser.parse_args()
     if args.quick:
         args.steps, args.seeds = 60, 1
@@ -87,11 +90,14 @@ def main():
             logits = network.apply({"params": state.params}, test_x)
             found.setdefault(name, []).append(float(jnp.mean(logits.argmax(-1) == test_y)))
             if name == "RigL" and seed == 0:
-                print(jaxprune.summary(state.params, jaxprune.get_masks(state)))
+                rigl = jaxprune.get_masks(state)
+                print(jaxprune.summary(state.params, rigl))
     print(f"\ntest accuracy, {100 * args.sparsity:g} % sparse, mean of {args.seeds} seeds (range)")
     for name, values in found.items():
         values = 100 * np.array(values)
         print(f"{name:8} {values.mean():.2f} % ({values.min():.2f} to {values.max():.2f})")
+    if args.out:
+        plots.mask(rigl["Dense_0"]["kernel"], name="Dense_0/kernel", path=args.out)
 
 
 if __name__ == "__main__":

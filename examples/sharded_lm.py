@@ -30,10 +30,10 @@ import orbax.checkpoint as ocp
 from flax.training.train_state import TrainState
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import jaxprune
+from jaxprune.analysis import plots
 
 CONTEXT = 64
 BATCH = 32
@@ -121,24 +121,6 @@ def digest(tree):
     return hashlib.sha256(b"".join(arrays)).hexdigest()
 
 
-def plot(history, begin, end, path):
-    """Sparsity and bits per byte over the steps; pruning is shaded."""
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    top, bottom = figure.subplots(2, sharex=True, height_ratios=(2, 3))
-    steps, validation, sparsity = np.transpose(history["validation"])
-    top.step(steps, 100 * sparsity, where="post")
-    top.set(ylabel="sparsity (%)", ylim=(-4, 104))
-    losses = history["loss"]
-    bottom.plot(range(1, len(losses) + 1), losses, color="0.75", label="training batch")
-    bottom.plot(steps, validation, color="C0", marker=".", label="validation")
-    bottom.set(ylabel="bits per byte", xlabel="step", xlim=(0, len(losses)))
-    bottom.legend(frameon=False)
-    for axes in (top, bottom):
-        axes.axvspan(begin, end, color="#dbe9f6", linewidth=0, zorder=0)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=600)
@@ -224,7 +206,11 @@ def main():
         "history": history,
     }
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
-    plot(history, begin, end, args.out / "training.png")
+    steps, validation, sparsity = np.transpose(history["validation"])
+    losses = history["loss"]
+    batches = range(1, len(losses) + 1), losses
+    bits = {"training batch": batches, "validation": (steps, validation)}
+    plots.training(steps, sparsity, {"bits per byte": bits}, path=args.out / "training.png")
     print(f"figures and a plot are in {args.out}")
 
 

@@ -21,15 +21,6 @@ def tqdm(what: str):
     return bar
 
 
-def figure(what: str):
-    """The class of matplotlib's figures; an ImportError that names `what` where it is missing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing("matplotlib", what, error) from error
-    return Figure
-
-
 def render(
     what: str,
     columns: Sequence[str],

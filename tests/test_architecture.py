@@ -15,7 +15,7 @@ ROOT = Path(jaxprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
     0: ["_types", "_tree", "_table", "_checks", "_sharding", "_version"],
-    1: ["_program", "select", "scores", "schedules", "rules", "axes"],
+    1: ["_figure", "_program", "select", "scores", "schedules", "rules", "axes"],
     2: ["patterns", "allocate"],
     3: ["masks"],
     4: ["transforms", "iterate", "oneshot", "compact", "export", "sparse", "recipes"],

@@ -1,5 +1,6 @@
 """What would be pruned, what is sparse, what a call costs, and what a metric makes of it."""
 
+from jaxprune.analysis import plots as plots
 from jaxprune.analysis._flops import Flops as Flops
 from jaxprune.analysis._flops import flops as flops
 from jaxprune.analysis._gains import Form as Form
@@ -24,6 +25,7 @@ __all__ = [
     "gains",
     "macs",
     "plan",
+    "plots",
     "sensitivity",
     "summary",
 ]

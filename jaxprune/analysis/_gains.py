@@ -17,6 +17,7 @@ from jaxprune._program import is_array
 from jaxprune._tree import flatten
 from jaxprune.analysis._advice import advice
 from jaxprune.analysis._flops import Flops, flops
+from jaxprune.analysis.plots._gains import gains as draw
 from jaxprune.compact import Plan
 from jaxprune.masks import apply
 from jaxprune.masks._apply import match
@@ -83,39 +84,8 @@ class Gains:
         return f"{self.device}, {_table.percent(self.sparsity)} zeros\n{text}\n{lines}"
 
     def plot(self, path=None):
-        """Draws speed and bytes of each form.
-
-        Args:
-          path: file to save to, in the format of its ending; None saves nothing.
-
-        Returns:
-          The `matplotlib.figure.Figure`; no state of pyplot is touched.
-
-        Raises:
-          ImportError: matplotlib is not installed.
-        """
-        new_figure = _table.figure("the plot of gains")
-        figure = new_figure(figsize=(8, 3.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        dense = self.files["dense"] or 1
-        _bars(left, [(f.name, f.speedup) for f in self.forms], "speed, dense = 1", "{:.2f}")
-        sizes = [(name, n / dense) for name, n in self.files.items()]
-        _bars(right, sizes, "bytes in a file, dense = 1", "{:.3f}")
-        left.set_title(self.device, loc="left", fontsize="small")
-        right.set_title(f"{_table.percent(self.sparsity)} zeros", loc="left", fontsize="small")
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
-
-
-def _bars(axes, pairs, label, form):
-    names, values = zip(*pairs, strict=True)
-    bars = axes.barh(names, values, color=["0.6", *["C0"] * (len(values) - 1)], height=0.65)
-    axes.bar_label(bars, [form.format(v) for v in values], padding=3, fontsize="small")
-    axes.axvline(1, color="0.4", linewidth=0.8, linestyle=":")
-    axes.invert_yaxis()
-    axes.set(xlabel=label, xlim=(0, 1.2 * max(values)))
-    axes.spines[["top", "right"]].set_visible(False)
+        """Draws speed and bytes of each form, as `plots.gains` does."""
+        return draw(self, path)
 
 
 def gains(

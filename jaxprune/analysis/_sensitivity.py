@@ -11,6 +11,7 @@ import numpy as np
 from jaxprune import _table
 from jaxprune._checks import check_sparsity, is_traced
 from jaxprune._tree import flatten
+from jaxprune.analysis.plots._sensitivity import sensitivity as draw
 from jaxprune.masks._apply import flatten_masks
 from jaxprune.masks._make import make
 from jaxprune.masks._measure import num_kept
@@ -18,8 +19,6 @@ from jaxprune.masks._targets import options
 from jaxprune.masks._tied import check_untied
 from jaxprune.patterns import Unstructured
 from jaxprune.scores import magnitude
-
-_FEW = 24  # so many leaves leave room for numbers in the cells of a plot
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,18 +60,7 @@ class Sensitivity:
     def plot(self, path=None):
         """Draws a heat map: a row per leaf, a column per sparsity, the metric as colour.
 
-        White is the dense metric. Colours are full at the 95th percentile of what differs from
-        it, so that one leaf that breaks hides no other. Cells of up to 24 leaves show numbers;
-        what is not finite is grey and always named.
-
-        Args:
-          path: file to save to, in the format of its ending; None saves nothing.
-
-        Returns:
-          The `matplotlib.figure.Figure`; no state of pyplot is touched.
-
-        Raises:
-          ImportError: matplotlib is not installed.
+        As `plots.sensitivity` does.
 
         Example:
           >>> import numpy as np
@@ -83,47 +71,7 @@ class Sensitivity:
           >>> [label.get_text() for label in found.plot().axes[0].get_xticklabels()]
           ['50 %', '90 %']
         """
-        new_figure = _table.figure("the plot of a sensitivity")
-        few = len(self.paths) <= _FEW
-        size, height = (9, 0.3) if few else (7, 0.17)  # points; inches per row
-        # Characters are about 0.6 of their size wide: the longest path fits beside the cells.
-        width = 2 + 0.6 * len(self.sparsities) + 0.6 * size / 72 * max(map(len, self.paths))
-        figure = new_figure((width, 1 + height * max(len(self.paths), 8)), layout="constrained")
-        axes = figure.subplots()
-        low, high, extend = self._limits()
-        image = axes.imshow(
-            np.ma.masked_invalid(self.values), aspect="auto", cmap="RdBu_r", vmin=low, vmax=high
-        )
-        axes.set_facecolor("0.75")
-        axes.set_xticks(range(len(self.sparsities)), map(_percent, self.sparsities), fontsize=9)
-        axes.set_yticks(range(len(self.paths)), self.paths, fontsize=size)
-        axes.set_xlabel("sparsity of this leaf alone")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        for (row, column), value in np.ndenumerate(self.values):
-            if few or not np.isfinite(value):
-                dark = abs(value - (low + high) / 2) > 0.35 * (high - low) and np.isfinite(value)
-                text = axes.text(column, row, f"{value:#.4g}", size=size - 1, ha="center")
-                text.set(va="center", color="white" if dark else "black")
-        bar = figure.colorbar(image, extend=extend, extendfrac=0.02, aspect=20 if few else 50)
-        bar.set_label(f"metric (dense: {self.dense:.4g})")
-        bar.outline.set_visible(False)
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
-
-    def _limits(self) -> tuple[float, float, str]:
-        """The metric at the ends of the colours, even about the dense one, and what lies beyond."""
-        finite = self.values[np.isfinite(self.values)]
-        middle = self.dense
-        if not np.isfinite(middle):
-            middle = float(np.median(finite)) if finite.size else 0.0
-        away = np.abs(finite - middle)
-        most = float(np.quantile(away, 0.95) or away.max() or 1) if away.size else 1.0
-        low, high = middle - most, middle + most
-        sides = {(False, False): "neither", (True, False): "min", (False, True): "max"}
-        beyond = bool((finite < low).any()), bool((finite > high).any())
-        return low, high, sides.get(beyond, "both")
+        return draw(self, path)
 
 
 def _percent(sparsity: float) -> str:

@@ -6,11 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprune import _table
+from jaxprune import _figure, _table
 from jaxprune._checks import is_traced
 from jaxprune.schedules import Every, Schedule, resolve_events
-
-_SHADES = ("#f2f2f2", "#dbe9f6", "#e4f1e1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,54 +137,31 @@ class Recipe:
           >>> [axes.get_ylabel() for axes in recipes.gmp(1000).plot().axes]
           ['sparsity', 'learning rate', 'weight decay']
         """
-        new_figure = _table.figure("the plot of a recipe")
         if any(is_traced(value) for stage in self.stages for value in stage.sparsity):
             raise TypeError("sparsity is traced and cannot be drawn; plot outside of jit and vmap.")
         events = resolve_events(self.when, self.sparsity).all()
-        figure = new_figure(figsize=(7, 5), layout="constrained")
-        axes = figure.subplots(3, sharex=True, height_ratios=(2, 1, 1))
         edges = [edge for stage in self.stages for edge in (stage.begin, stage.end - 1)]
         even = np.linspace(0, self.total_steps, 1000).astype(int)
         steps = np.unique(
             [*even, *edges, *self.learning_rate.at, *range(self.learning_rate.warmup)]
         )
-
-        axes[0].plot(steps, self.sparsity(steps), color="0.6", linewidth=1, label="schedule")
-        axes[0].step(
-            [0, *events, self.total_steps],
-            [0, *self.sparsity(events), self.sparsity(self.total_steps)],
-            where="post",
-            color="C0",
-            label="masks",
-        )
-        axes[0].set(ylabel="sparsity", ylim=(-0.04, 1.04))
-        axes[0].legend(loc="lower right", frameon=False)
-        for axis, schedule, name in (
-            (axes[1], self.learning_rate, "learning rate"),
-            (axes[2], self.weight_decay, "weight decay"),
-        ):
-            axis.step(steps, np.asarray(schedule(steps)), where="post", color="C0")
-            axis.set_ylabel(name)
-        rates, decay = self.learning_rate.values, max(self.weight_decay.values)
-        # A warm-up begins near 0: on a log axis it would leave no room for the reductions.
-        axes[1].set(yscale="log", ylim=(min(rates) / 2, 2 * max(rates)))
-        axes[2].set_ylim(-0.08 * (decay or 1), 1.15 * (decay or 1))
-        axes[2].ticklabel_format(axis="y", scilimits=(-2, 3))
-        for axis in axes:
-            axis.spines[["top", "right"]].set_visible(False)
-            for stage, shade in zip(self.stages, _SHADES, strict=True):
-                axis.axvspan(stage.begin, stage.end, color=shade, linewidth=0, zorder=0)
-        for stage in self.stages:
-            axes[0].annotate(
-                stage.name,
-                ((stage.begin + stage.end) / 2, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="center",
-            )
-        axes[2].set(xlabel="step", xlim=(0, self.total_steps))
-        figure.align_ylabels()
-        if path is not None:
-            figure.savefig(path, dpi=150)
+        with _figure.figure("the plot of a recipe", 7, 5, path) as figure:
+            axes = figure.subplots(3, sharex=True, height_ratios=(2, 1, 1))
+            _figure.schedule(axes[0], steps, self.sparsity, events)
+            _figure.sparsity_axis(axes[0])
+            for axis, schedule, name in (
+                (axes[1], self.learning_rate, "learning rate"),
+                (axes[2], self.weight_decay, "weight decay"),
+            ):
+                values = np.asarray(schedule(steps))
+                axis.step(steps, values, where="post", color=_figure.COLORS[0])
+                axis.set_ylabel(name)
+            rates, decay = self.learning_rate.values, max(self.weight_decay.values)
+            # A warm-up begins near 0: on a log axis it would leave no room for the reductions.
+            axes[1].set(yscale="log", ylim=(min(rates) / 2, 2 * max(rates)))
+            axes[2].set_ylim(-0.08 * (decay or 1), 1.15 * (decay or 1))
+            axes[2].ticklabel_format(axis="y", scilimits=(-2, 3))
+            _figure.shade(axes, self.stages)
+            axes[2].set(xlabel="step", xlim=(0, self.total_steps))
+            figure.align_ylabels()
         return figure

@@ -48,6 +48,7 @@ def test_compact_cnn_has_the_planned_size_and_computes_the_same(tmp_path):
     assert found["compact"]["macs"] <= found["dense"]["macs"] / 2
     assert all(0 <= one["accuracy"] <= 1 for one in found.values())
     assert re.search(r"compact is (within|NOT within) 1 point of dense", text)
+    assert (tmp_path / "layers.png").exists()
 
 
 def test_compact_lm_loses_half_of_the_heads_and_hidden_units_and_writes(tmp_path):
@@ -59,4 +60,5 @@ def test_compact_lm_loses_half_of_the_heads_and_hidden_units_and_writes(tmp_path
     products = 64 * (4 * 64 * 32 + 2 * 64 * 128)  # of 64 positions with weights
     assert dense["macs"] - compact["macs"] == products + 2 * 64 * 64 * 32  # and with each other
     assert compact["bits_per_byte"] == pytest.approx(masked["bits_per_byte"], rel=1e-5)
+    assert (tmp_path / "heads.png").exists()
     assert "The compact model writes:\n    def __init__(self, " in text

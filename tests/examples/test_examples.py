@@ -26,8 +26,10 @@ def test_gmp_digits_reaches_the_exact_sparsity(tmp_path):
 
 
 @pytest.mark.parametrize("example", ["raw_pytree", "nnx_digits", "equinox_digits"])
-def test_other_examples_print_the_exact_density(example):
-    text = run_script(f"examples/{example}.py", "--steps", "20")
+def test_other_examples_print_the_exact_density(example, tmp_path):
+    plot = tmp_path / "plot.png"
+    text = run_script(f"examples/{example}.py", "--steps", "20", "--out", str(plot))
+    assert plot.read_bytes().startswith(b"\x89PNG")
     rows = [
         line.replace(",", "").split() for line in text.splitlines() if "x" in line and "%" in line
     ]
@@ -51,8 +53,10 @@ def test_lottery_digits_beats_or_not_and_says_so(tmp_path):
     }
 
 
-def test_rigl_digits_has_the_exact_number_of_weights():
-    text = run_script("examples/rigl_digits.py", "--quick")
+def test_rigl_digits_has_the_exact_number_of_weights(tmp_path):
+    plot = tmp_path / "mask.png"
+    text = run_script("examples/rigl_digits.py", "--quick", "--out", str(plot))
+    assert plot.read_bytes().startswith(b"\x89PNG")
     prunable = re.search(r"prunable +([\d,]+) +([\d,]+)", text)
     size, kept = (int(x.replace(",", "")) for x in prunable.groups())
     assert kept == round(size * (1 - 0.95))
@@ -60,7 +64,9 @@ def test_rigl_digits_has_the_exact_number_of_weights():
         assert re.search(rf"^{name} +\d+\.\d+ %", text, re.M)
 
 
-def test_ac_dc_gives_a_dense_and_a_sparse_network():
-    text = run_script("examples/ac_dc_digits.py", "--quick")
+def test_ac_dc_gives_a_dense_and_a_sparse_network(tmp_path):
+    plot = tmp_path / "training.png"
+    text = run_script("examples/ac_dc_digits.py", "--quick", "--out", str(plot))
+    assert plot.read_bytes().startswith(b"\x89PNG")
     assert re.search(r"dense, before the last compression: \d+\.\d+ %", text)
     assert re.search(r"with 10\.0 % of the weights: \d+\.\d+ %", text)

@@ -78,7 +78,11 @@ def test_oneshot_encoder_trains_saves_loads_and_prunes(tmp_path):
     stored = load_file(tmp_path / "model.safetensors")
     assert stored["bert.encoder.layer.0.intermediate.dense.weight"].shape == (256, 64)
     assert len(stored) == 3 + 2 + 16
-    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "results.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "cosines.png",
+        "model.safetensors",
+        "results.json",
+    }
 
 
 @pytest.fixture(scope="module")
