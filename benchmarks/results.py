@@ -22,12 +22,13 @@ import traceback
 import jax
 from rich.console import Console
 
-from benchmarks import files, pages, pictures
+from benchmarks import files, pages
 from benchmarks.environment import ROOT, environment, fingerprint, sentence
 from benchmarks.pool import side_by_side
 from benchmarks.sections import SECTIONS
 from benchmarks.studies import merged
 from benchmarks.tables import markdown, table
+from jaxprune.analysis import plots
 
 COMMON = ("benchmarks/sections.py",)
 
@@ -178,7 +179,9 @@ def draw(folder, name, rows):
         }
         title = ", ".join(filter(None, (name, part)))
         path = folder / "results" / f"{'-'.join(filter(None, (name, part)))}.svg"
-        pictures.tradeoff(path, series, dense=dense, metric=section.metric, title=title)
+        path.parent.mkdir(exist_ok=True)
+        options = {"metric": section.metric, "dense": dense or None, "log": True, "path": path}
+        plots.tradeoff(series, **options)
         made[f"{section.metric} over sparsity: {title}"] = path
     return made
 

@@ -5,10 +5,9 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from benchmarks import files, pages, pictures, results, studies
+from benchmarks import files, pages, results, studies
 from benchmarks.environment import ROOT
 from benchmarks.pool import side_by_side
 from benchmarks.sections import SECTIONS
@@ -139,13 +138,3 @@ def test_a_section_draws_a_picture_for_each_part(tmp_path):
     assert [path.name for path in made.values()] == ["digits-gradual.svg", "digits-one-shot.svg"]
     assert all("</svg>" in path.read_text() for path in made.values())
     assert results.draw(tmp_path, "oneshot-aims", rows) == {}
-
-
-def test_a_picture_is_the_same_from_the_same_data(tmp_path):
-    rng = np.random.default_rng(0)
-    series = {f"method {i}": {s: rng.random(3).tolist() for s in (0.8, 0.98)} for i in range(3)}
-    texts = []
-    for _ in range(2):
-        pictures.tradeoff(tmp_path / "a.svg", series, dense=[1.0], metric="m", title="t")
-        texts.append((tmp_path / "a.svg").read_text())
-    assert texts[0] == texts[1]
