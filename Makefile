@@ -9,7 +9,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .PHONY: test lint docs wheel demo bench results gallery clean
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not as_users' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m as_users --as-users $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from mask_oracle import SHAPES, assert_same, counts, draw, kernels, top_k
 
 from jaxprune import Rule, allocate, masks, scores
 
-pytestmark = pytest.mark.usefixtures("full_optimization")
+pytestmark = pytest.mark.as_users
 
 SIZES = [24, 24, 20]
 TOTAL = 68

@@ -142,6 +142,7 @@ def test_a_lower_bound_that_a_sparsity_of_0_cannot_meet(scope):
         masks.make(draw(0, ties=False), 0.0, scope=scope, min_sparsity=0.25)
 
 
+@pytest.mark.as_users
 @pytest.mark.parametrize("kept", [9 << 17, 3 << 20, (3 << 20) + 1, (1 << 22) + 5000])
 def test_bounds_of_a_leaf_that_is_counted_in_rows(kept):
     """Of two leaves the other takes what a bound refuses; in each the best are kept, in order."""

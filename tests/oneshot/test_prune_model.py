@@ -533,7 +533,8 @@ def test_placement_stays_and_a_cut_batch_gives_the_same(kind):
     np.testing.assert_allclose(report.layers[1].error, here[2].layers[1].error, rtol=0.05)
 
 
-def test_equal_layers_share_their_programs(full_optimization):
+@pytest.mark.as_users
+def test_equal_layers_share_their_programs():
     """Eight equal layers compile as many programs as four: pieces and solvers are shared."""
 
     class Deep(nn.Module):

@@ -17,7 +17,7 @@ from jaxprune.select._search import PROBES, _sum_each
 
 pytestmark = [
     pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices"),
-    pytest.mark.usefixtures("full_optimization"),
+    pytest.mark.as_users,
 ]
 
 SHAPES = {"q": (4, 256, 512), "up": (4, 256, 1024), "down": (4, 1024, 256), "out": (512, 256)}

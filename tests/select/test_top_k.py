@@ -14,7 +14,7 @@ from select_oracle import DTYPES, special_bits, top_k, top_k_rows
 
 from jaxprune import select
 
-pytestmark = pytest.mark.usefixtures("full_optimization")
+pytestmark = pytest.mark.as_users
 
 # Few shapes: each is one compilation.
 SHAPES = [(), (1,), (0,), (257,), (3, 0, 5), (33, 5), (1, 3, 47), (2, 3, 5, 7)]

@@ -13,6 +13,8 @@ from select_oracle import top_k_by_partition
 
 from jaxprune import select
 
+pytestmark = pytest.mark.as_users
+
 SIZE = 1 << 20
 
 

@@ -145,7 +145,7 @@ def test_vmap_of_scan_equals_members_run_one_by_one(name):
             assert_same(own, expected[-1].params)
 
 
-@pytest.mark.usefixtures("full_optimization")
+@pytest.mark.as_users
 @pytest.mark.parametrize("name", ["adam"])
 def test_scan_equals_a_python_loop_of_jitted_steps(name):
     tx, params = transform(name), make_params()
