@@ -151,8 +151,8 @@ TIMES = ("seconds", "cpu_seconds")
 def put(console, page, name, records):
     """Writes a section's table and pictures, and names cells that text may have wrong."""
     rows = merged(row for record in records for row in record["rows"])
-    minutes = sum(record["seconds"] for record in records) / 60
-    text = f"`python -m benchmarks.results --only {name}`, {minutes:.0f} minutes. "
+    minutes = sum(record["cpu_seconds"] for record in records) / 60
+    text = f"`python -m benchmarks.results --only {name}`, {minutes:.0f} minutes of a core. "
     text += f"{sentence(environment())}\n\n{markdown(SECTIONS[name].rows(rows))}"
     for title, path in draw(page.parent, name, rows).items():
         text += f"\n\n![{title}]({path.relative_to(page.parent)})"
