@@ -30,7 +30,6 @@ def anchor(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.as_users
 @pytest.mark.parametrize("page", [p for p in PAGES if list(pages.blocks(p))], ids=name)
 def test_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

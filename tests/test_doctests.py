@@ -29,7 +29,6 @@ def after_assignments(module):
                 )
 
 
-@pytest.mark.as_users
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
     module = importlib.import_module(name)

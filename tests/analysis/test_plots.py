@@ -285,7 +285,6 @@ def lines_at(axes):
         ((3, 3, 4, 5), lambda m: m.transpose(2, 0, 3, 1).reshape(12, 15)),
         ((2, 3, 3, 4, 5), lambda m: m.transpose(3, 0, 1, 4, 2).reshape(24, 15)),
     ],
-    ids=str,
 )
 def test_a_mask_as_a_matrix(shape, expected):
     mask = np.random.default_rng(1).random(shape) < 0.5
