@@ -9,8 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .PHONY: test lint docs wheel demo bench results gallery clean
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not as_users' $(ARGS)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m as_users --as-users $(ARGS)
+	$(BIN)/python tests/run.py $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -52,7 +51,7 @@ $(VENV)/.test: $(VENV)/.venv
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP) install '.[lint]'
+	$(PIP) install --editable '.[lint]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.venv

@@ -22,8 +22,9 @@ MANY_MAPS = 20_000
 
 
 def pytest_addoption(parser):
-    """`--as-users` compiles as users do, all that is run."""
-    parser.addoption("--as-users", action="store_true", help="compile as users do")
+    """The two passes of tests/run.py; without either, all tests run and are compiled quickly."""
+    parser.addoption("--as-users", action="store_true", help="what is marked so, compiled so")
+    parser.addoption("--not-as-users", action="store_true", help="what is not marked as_users")
 
 
 def pytest_configure(config):
@@ -32,11 +33,13 @@ def pytest_configure(config):
     os.environ["XLA_FLAGS"] = xla_flags.of_environment(8, *others)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session, exitstatus):
-    """No test is no failure where a choice of files has none with the mark that was asked for."""
-    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("-m"):
-        session.exitstatus = pytest.ExitCode.OK
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the tests of the other pass."""
+    for option, kept in (("--as-users", True), ("--not-as-users", False)):
+        if config.getoption(option):
+            out = [item for item in items if bool(item.get_closest_marker("as_users")) != kept]
+            config.hook.pytest_deselected(items=out)
+            items[:] = [item for item in items if bool(item.get_closest_marker("as_users")) == kept]
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +49,7 @@ def compilation(request):
     The mark `as_users` is for what has to hold in programs as users compile them, and for large
     arrays. Code generation is that of users with the option `--as-users` only.
     """
-    marked = request.node.get_closest_marker("as_users") is not None
-    jax.config.update(QUICK, not (marked or request.config.getoption("--as-users")))
+    jax.config.update(QUICK, request.node.get_closest_marker("as_users") is None)
 
 
 @pytest.fixture(autouse=True, scope="module")

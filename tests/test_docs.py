@@ -11,6 +11,7 @@ import pages
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("*.md"))]
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -43,7 +44,9 @@ def test_links_lead_somewhere(page):
             continue
         path, _, fragment = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        assert target.exists(), f"{name(page)}: {link}"
+        assert target.is_file(), f"{name(page)}: {link}"
+        if DOCS in page.parents and target.suffix == ".md":
+            assert DOCS in target.parents, f"{name(page)}: {link} leads out of the site"
         if fragment:
             headings = re.findall(r"^#+ +(.*?) *$", prose(target), re.M)
             assert fragment in map(anchor, headings), f"{name(page)}: {link}"

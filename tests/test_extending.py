@@ -55,16 +55,32 @@ def test_each_is_one_file_of_about_a_page():
     assert max(text.count("\n") for text in files) <= 75
 
 
-@pytest.mark.slow
-def test_the_tables_pass(project):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TABLES]
-    run = subprocess.run(
-        [*command, "-k", " or ".join(f"({name})".replace(" ", " and ") for name in NAMES)],
+def run(project, *command):
+    """What a command prints in the copy; it ends well."""
+    done = subprocess.run(
+        [sys.executable, *command],
         cwd=project,
         env=os.environ | {"PYTHONPATH": str(project), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=500,
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert int(re.search(r"(\d+) passed", run.stdout)[1]) > 50, run.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_list_of_what_is_public_gets_their_lines(project):
+    listed = project / "tests" / "public_api.txt"
+    before = set(listed.read_text().splitlines())
+    run(project, "tests/test_public_api.py")
+    new = set(listed.read_text().splitlines()) - before
+    names = {"column_share", "Diagonals", "square_root", "sine"}
+    assert before < before | new
+    assert {re.split(r"[.(]", line)[2] for line in new} == names
+
+
+@pytest.mark.slow
+def test_the_tables_pass(project):
+    chosen = " or ".join(f"({name})".replace(" ", " and ") for name in NAMES)
+    said = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TABLES, "-k", chosen)
+    assert int(re.search(r"(\d+) passed", said)[1]) > 50, said

@@ -33,8 +33,9 @@ JAXPRUNER = """
 
 
 def missing(names, page):
-    """The names that no piece of code on the page has."""
-    code = " ".join(re.findall(r"`([^`\n]+)`", page))
+    """The names that no table of the page has on the left, where the other library stands."""
+    left = " ".join(re.findall(r"^\|(.*?[^\\])\|", page, re.M))
+    code = " ".join(re.findall(r"`([^`\n]+)`", left))
     return [name for name in names if not re.search(rf"\b{name}\b", code)]
 
 
