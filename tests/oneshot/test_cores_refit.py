@@ -1,5 +1,7 @@
 """Least squares: on a mask, and from the outputs of a dense network."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,13 +88,14 @@ def test_refit_keeps_bfloat16():
 
 
 def test_refit_of_stacked_layers():
-    w, h = single(W, H)
-    stack = jnp.stack([w, 2 * w]), jnp.stack([h, damped(h, 0.5)]), jnp.stack([MASK, ~MASK])
-    together = jax.vmap(cores.refit)(*stack)
+    """To a tolerance below that of the comparison: rounding may change how many steps one takes."""
+    w, h = single(W, damped(H, 0.05))
+    stack = jnp.stack([w, 2 * w]), jnp.stack([h, 2 * h]), jnp.stack([MASK, ~MASK])
+    refit = functools.partial(cores.refit, tol=1e-6)
+    together = jax.vmap(refit)(*stack)
     for i in range(2):
-        np.testing.assert_allclose(
-            together[i], cores.refit(*(x[i] for x in stack)), rtol=1e-4, atol=1e-4
-        )
+        alone = refit(*(x[i] for x in stack))
+        np.testing.assert_allclose(together[i], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_target_is_least_squares_with_the_old_weights_as_more_data():
