@@ -436,6 +436,7 @@ def test_levels_are_as_far_apart_as_the_logarithms_of_their_densities():
         ((0.5, 0.9, 0.95, 0.98, 0.99, 0.995), "50 %", "99.5 %"),
         ([1 - 0.8**i for i in range(1, 13)], None, "93.13 %"),  # rounds that prune a fifth each
         ((0.0, 2 / 3, 0.99875), "0 %", "99.875 %"),
+        ((0.0004, 0.05), "0.04 %", "5 %"),
     ],
 )
 def test_labels_of_near_levels_do_not_touch(levels, first, last, log):
@@ -446,6 +447,29 @@ def test_labels_of_near_levels_do_not_touch(levels, first, last, log):
     assert ticks[-1].get_text() == last
     boxes = [label.get_window_extent() for label in ticks]
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize("spread", ["range", "std"])
+@pytest.mark.parametrize("dense", [None, [0.0, 0.9, 0.95], [0.9, 1.7]])
+def test_all_of_each_bar_and_of_the_dense_band_is_within_the_axes(dense, spread):
+    found = {0.8: [0.9] * 4 + [0.5], 0.9: [0.8, 0.8, 0.8, 0.81, 0.1], 0.95: [0.5, np.nan]}
+    (axes,) = plots.tradeoff({"a": found, "b": {0.9: 0.8}}, dense=dense, spread=spread).axes
+    values = [np.array(v) for v in (found[0.8], found[0.9], *([dense] if dense else []))]
+    if spread == "std":
+        values = [v.mean() + v.std(ddof=1) * np.array([-1, 1]) for v in values]
+    low, high = axes.get_ylim()
+    assert low < np.concatenate(values).min()
+    assert high > np.concatenate(values).max()
+
+
+@pytest.mark.parametrize("seeds", [[0.1] * 3, [0.7] * 6, [-0.1] * 3])
+def test_equal_seeds_have_a_mean_between_the_lowest_and_the_highest(seeds):
+    found = np.array(seeds)
+    assert found.mean() != found[0]  # of which a float64 mean falls out
+    (axes,) = plots.tradeoff({"a": {0.9: seeds}}).axes
+    assert named(axes)["a"].get_ydata() == found[0]
+    top, below = plots.training([1, 2], [0, 0], {"loss": np.stack([found, found], 1)}).axes
+    np.testing.assert_array_equal(below.lines[0].get_ydata(), found[0])
 
 
 def test_one_seed_has_no_bars_and_one_level_no_line():
@@ -491,6 +515,7 @@ def test_ten_methods_differ_and_their_legend_fits(methods):
     [
         ([1, 2], TypeError, r"results=\[1, 2\] is no mapping; give \{method: \{sparsity"),
         ({"a": 0.5}, TypeError, r"results\['a'\]=0.5 is no mapping"),
+        ({1: {0.5: 0.5}}, TypeError, r"results has 1 for a method; name methods by strings"),
         ({}, ValueError, r"results is empty"),
         ({"a": {}}, ValueError, r"results is empty"),
         ({"a": {90: 1.0}}, ValueError, r"sparsity=90 for results\['a'\] .* mean 0\.9"),

@@ -33,7 +33,8 @@ def tradeoff(results, *, metric="test accuracy", dense=None, log=False, spread="
 
     Raises:
       ImportError: matplotlib is not installed.
-      TypeError: results is no mapping of mappings, or values are traced or no numbers.
+      TypeError: results is no mapping of mappings, a method's name is no string, or values are
+        traced or no numbers.
       ValueError: no results, a sparsity not in [0, 1), or an unknown spread.
 
     Example:
@@ -87,6 +88,8 @@ def _bars(axes, at, mean, low, high, aside, **how):
 
     moved = ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
     axes.errorbar(at, mean, (mean - low, high - mean), transform=axes.transData + moved, **how)
+    # What is moved is not among what the limits are taken from.
+    axes.update_datalim(np.column_stack([np.tile(at, 2), [*low, *high]]))
 
 
 def _items(value, name):
@@ -98,6 +101,8 @@ def _items(value, name):
 def _checked(name, levels) -> dict[float, np.ndarray]:
     """Sparsity -> the values of seeds, ascending."""
     found = {}
+    if not isinstance(name, str):
+        raise TypeError(f"results has {name!r} for a method; name methods by strings.")
     for level, values in _items(levels, f"results[{name!r}]"):
         sparsity = check_sparsity(level, "sparsity", where=f"results[{name!r}]")
         found[sparsity] = np.ravel(host(values, f"results[{name!r}][{level!r}]"))
@@ -111,9 +116,9 @@ def _log_density(sparsity):
 
 
 def _percent(sparsity) -> str:
-    """With three digits of the density: 93.13 %, 99.875 %."""
-    dense = 100 * (1 - sparsity)
-    return f"{round(100 * sparsity, 2 - math.floor(math.log10(dense))):.10g} %"
+    """With three digits of zeros or of the density, of what is less: 93.13 %, 99.875 %, 0.04 %."""
+    less = 100 * min(sparsity or 1, 1 - sparsity)
+    return f"{round(100 * sparsity, 2 - math.floor(math.log10(less))):.10g} %"
 
 
 def _ticks(axes, levels, place):
