@@ -1,5 +1,6 @@
 """What the plots draw: lines, bars and cells against NumPy, and all of it within the figure."""
 
+import dataclasses
 import itertools
 import sys
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import jaxprune
 from jaxprune import analysis, oneshot
@@ -84,6 +86,36 @@ def test_training_leaves_a_gap_where_a_seed_is_not_finite():
     np.testing.assert_array_equal(np.isnan(found), np.isin(range(10), (3, 5)))
 
 
+@pytest.mark.parametrize(
+    ("values", "points"),
+    [([5], [0]), ([1, 2], []), ([1, np.nan, 3, np.inf, 5, 6], [0, 2]), ([np.nan, 1], [1])],
+)
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_value_without_neighbours_is_a_point(values, points, seeds):
+    steps, values = np.arange(len(values)), np.multiply.outer(range(1, seeds + 1), values)
+    figure = plots.training(steps, np.zeros(len(steps)), {"loss": {"a": values}})
+    (line,), bars = figure.axes[1].lines, figure.axes[1].collections
+    marked = line.get_markevery() if line.get_marker() == "o" else []
+    assert marked == points
+    spreads = [bar.get_segments() for bar in bars if hasattr(bar, "get_segments")]
+    expected = [[[at, values[0, at]], [at, values[-1, at]]] for at in points]
+    if points:  # with the spread of the seeds, which a band cannot show
+        np.testing.assert_array_equal(spreads, [expected])
+    assert_inside(figure)
+
+
+def test_a_point_is_seen():
+    drawn = {}
+    for value in (0.5, np.nan):
+        figure = plots.training([3], [value])
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        blue = np.asarray(canvas.buffer_rgba())[..., :3] == (0x00, 0x72, 0xB2)
+        drawn[value == 0.5] = blue.all(-1).sum()
+    assert drawn[True] > 10
+    assert drawn[False] == 0
+
+
 def test_training_draws_a_schedule_and_what_masks_have():
     ramp = jaxprune.linear(0.9, begin=20, end=60)
     figure = plots.training([0, 100], ramp, when=jaxprune.every(30))
@@ -148,6 +180,13 @@ def test_training_shades_the_stages_of_a_recipe():
         ((0, 0.5), ValueError, r"steps has shape \(\)"),
         (([0, 1], [0.5]), ValueError, r"sparsity has shape \(1,\) at steps of shape \(2,\)"),
         (([0, 1], [0, 0], {"loss": {"a": [1.0]}}), ValueError, r"loss of a has shape \(1,\)"),
+        (([0, 20, 10], [0] * 3), ValueError, r"steps must ascend, but 10 follows 20; sort by"),
+        (([0, np.nan], [0] * 2), ValueError, r"steps must be finite; leave out those"),
+        (
+            ([0, 1], [0, 0], {"loss": {"a": ([2, 1], [0, 0])}}),
+            ValueError,
+            r"the steps of loss of a must ascend, but 1 follows 2",
+        ),
         (([0, 1], ["x", "y"]), TypeError, r"sparsity=\['x', 'y'\] holds no numbers"),
         (([0, 1], [[0, 1], [0]]), TypeError, r"as many for one seed as not for another"),
     ],
@@ -554,6 +593,16 @@ def test_gains_draws_speeds_and_shares_of_bytes():
     assert [bar.get_width() for bar in right.patches] == [1.0, 20 / 32]
     assert [text.get_text() for text in right.texts] == ["1.000", "0.625"]
     assert GAINS.plot().axes[0].get_title("left") == "cpu"
+
+
+def test_gains_of_what_was_not_measured_and_of_no_bytes():
+    forms = GAINS.forms[0], analysis.Form("compact", 4, 4, np.nan, np.nan)
+    figure = plots.gains(dataclasses.replace(GAINS, forms=forms, files={"dense": 0, "bitmask": 0}))
+    left, right = figure.axes
+    assert [text.get_text() for text in left.texts] == ["1.00", "not measured"]
+    assert [bar.get_width() for bar in right.patches] == [0, 0]
+    assert left.get_xlim() == right.get_xlim() == (0, 1.2)
+    assert_inside(figure)
 
 
 def test_every_plot_is_tested_here():
