@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import sys
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -355,6 +356,10 @@ def test_each_kernel_of_a_convolution_is_a_tile():
         (jaxprune.NM(2, 4, axis=-1), (6, 12), ([], [4, 8])),
         (jaxprune.Block((4, 3)), (10, 6), ([4, 8], [3])),
         (jaxprune.NM(1, 2), (3, 3, 4, 2), ([3, 6, 9], [3])),
+        (jaxprune.Heads(3, axis=-1), (5, 12), ([], [4, 8])),
+        (jaxprune.Heads(2, axis=0), (8, 6), ([4], [])),
+        (jaxprune.Heads(2, axis=-1, parts=2), (5, 12), ([], [3, 6, 9])),
+        (jaxprune.Heads(3, axis=(0, -2)), (2, 6, 5), ([2, 4, 6, 8, 10], [])),
         (jaxprune.Channel(), (6, 6), ([], [])),
     ],
     ids=str,
@@ -366,9 +371,47 @@ def test_lines_part_the_groups_of_a_pattern(pattern, shape, expected):
     assert figure.get_suptitle().endswith(f", {pattern}")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "match"),
+    [
+        (jaxprune.NM(2, 4, axis=-3), r"NM.* for a/kernel: axis -3 of a leaf with 2 axes"),
+        (jaxprune.NM(2, 5), r"a/kernel: axis 0 of shape \(4, 6\) is not divisible by 5"),
+        (jaxprune.Heads(5, axis=-1), r"a/kernel: axis 1 of shape \(4, 6\) is not divisible"),
+    ],
+    ids=str,
+)
+def test_a_pattern_that_does_not_fit_is_refused(pattern, match):
+    with pytest.raises(ValueError, match=match):
+        plots.mask(np.ones((4, 6), bool), name="a/kernel", pattern=pattern)
+    with pytest.raises(ValueError, match="for the mask: axis"):
+        plots.mask(np.ones((4, 6), bool), pattern=pattern)
+
+
+def test_a_mask_is_gathered_without_a_copy_in_numbers():
+    mask = np.random.default_rng(2).random((4096, 4097)) < 0.3
+    tracemalloc.start()
+    try:
+        figure = plots.mask(mask)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < mask.nbytes
+    cells = [[mask[i : i + 33, j : j + 33].mean() for j in (0, 4092)] for i in (0, 4092)]
+    np.testing.assert_allclose(drawn(figure)[:: len(drawn(figure)) - 1, ::124], cells)
+
+
+@pytest.mark.parametrize("shape", [(64, 300), (300, 64), (3, 12), (4, 300)], ids=str)
+def test_the_title_of_a_mask_stands_above_its_picture(shape):
+    figure = plots.mask(np.random.default_rng(5).random(shape) < 0.2)
+    figure.draw_without_rendering()
+    (title,) = figure.texts
+    gap = title.get_window_extent().y0 - figure.axes[0].get_window_extent().y1
+    assert 0 <= gap / figure.dpi < 0.25
+
+
 def test_a_large_mask_is_drawn_as_densities():
     mask = np.random.default_rng(2).random((70, 33)) < 0.3
-    figure = plots.mask(mask, cells=10)
+    figure = plots.mask(mask, cells=np.int64(10))
     cells = [[mask[i : i + 7, j : j + 7].mean() for j in range(0, 33, 7)] for i in range(0, 70, 7)]
     np.testing.assert_allclose(drawn(figure), cells)
     assert figure.axes[1].get_xlabel() + figure.axes[1].get_ylabel() == "density of cells of 7x7"
@@ -412,6 +455,7 @@ def test_a_mask_without_true():
         (np.ones((0, 2), bool), 9, ValueError, r"mask has shape \(0, 2\) and no elements"),
         (np.ones((2, 2), bool), 0, ValueError, r"cells=0 must be a whole number from 1"),
         (np.ones((2, 2), bool), True, ValueError, r"cells=True must be a whole number"),
+        (np.ones((2, 2), bool), 2.0, ValueError, r"cells=2\.0 must be a whole number"),
     ],
 )
 def test_mask_says_what_does_not_fit(mask, cells, error, match):
