@@ -271,6 +271,37 @@ def test_layers_of_dense_empty_and_unknown_leaves():
     assert counts(left) == []
 
 
+@pytest.mark.parametrize("leaves", [1, 80])
+@pytest.mark.parametrize(
+    ("kept", "end", "said"),
+    [(10, 0.1, "; the axis ends at 10.00 %"), (25, 1, ""), (0, 1, ""), (100, 1, "")],
+)
+def test_densities_are_parts_of_all_weights_unless_all_are_far_below(leaves, kept, end, said):
+    masks = {f"w{i}": np.arange(100) < kept for i in range(leaves)}
+    figure = plots.layers(masks)
+    left, _ = figure.axes
+    assert left.get_xlabel() == f"density: weights kept{said}"
+    np.testing.assert_allclose(left.get_xticks(), end * np.linspace(0, 1, 5))
+    assert left.get_xlim()[1] == pytest.approx(end, rel=0.31)
+    assert left.get_xlim()[1] > end
+    assert_inside(figure)
+    ends = [text.get_window_extent().x1 for text in left.texts]
+    assert all(x < left.get_window_extent().x1 for x in ends)
+
+
+def test_the_line_of_all_weights_leaves_numbers_legible():
+    figure = plots.layers({"a": np.arange(100) < 44, "b": np.arange(100) < 52})
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    left = figure.axes[0]
+    (x, _), _ = left.transData.transform(left.lines[0].get_xydata())
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3]
+    box = left.texts[0].get_window_extent()
+    assert box.x0 < x < box.x1
+    inside = pixels[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)].astype(np.int32)
+    assert np.ptp(inside, axis=-1).max() < 40  # black on white: no blue of the line
+
+
 @pytest.mark.parametrize("number", [3, 80])
 def test_layers_of_short_and_long_paths(number):
     masks = {f"params/encoder/layers_{i}/attention/query/kernel": np.eye(4) > 0 for i in range(80)}
@@ -563,6 +594,39 @@ def test_one_seed_has_no_bars_and_one_level_no_line():
     np.testing.assert_array_equal(lines["a"].get_xydata(), [(0.5, 1), (0.9, 2)])
     assert lines["2:4"].get_linestyle() == "None"
     assert lines["2:4"].get_marker() != lines["a"].get_marker()
+
+
+def test_methods_of_one_level_stand_side_by_side_in_colours_of_others():
+    line = {0.5: 2.0, 0.9: 3.0}
+    found = {"a": line, "b": line, "a, 2:4": {0.5: [1.5, 1.6]}, "b, 2:4": {0.5: [1.5, 1.6]}}
+    figure = plots.tradeoff(found, like={"a, 2:4": "a", "b, 2:4": "b"})
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    lines = named(axes)
+    for name in "ab":
+        assert lines[f"{name}, 2:4"].get_color() == lines[name].get_color()
+        assert lines[f"{name}, 2:4"].get_markerfacecolor() == "white"
+        np.testing.assert_array_equal(lines[f"{name}, 2:4"].get_xydata(), [(0.5, 1.55)])
+    places = [lines[n].get_transform().transform((0.5, 1.55))[0] for n in ("a, 2:4", "b, 2:4")]
+    assert 7 < np.diff(places)[0] * 72 / figure.dpi < 9  # points; a marker is about 5 wide
+    assert np.mean(places) == pytest.approx(axes.transData.transform((0.5, 1.55))[0])
+    bars = [sticks.get_transform().transform((0.5, 1.5))[0] for _, _, (sticks,) in axes.containers]
+    np.testing.assert_allclose(bars, places)
+    low, high = axes.get_ylim()
+    assert low < 1.5 < 3 < high
+
+
+@pytest.mark.parametrize(
+    ("like", "match"),
+    [
+        ({"c": "a"}, r"like=.* names 'c', but methods are \['a', 'b'\]"),
+        ({"a": "c"}, r"names 'c', but"),
+        ({"a": "b", "b": "a"}, r"'b' has no colour of its own"),
+    ],
+)
+def test_like_names_methods_that_have_colours(like, match):
+    with pytest.raises(ValueError, match=match):
+        plots.tradeoff({"a": {0.5: 1}, "b": {0.5: 2}}, like=like)
 
 
 def test_the_dense_reference_and_its_band():
