@@ -14,7 +14,7 @@ from jaxprune.masks._measure import num_kept
 from jaxprune.oneshot import Report
 
 _FEW = 60  # so many bars leave room for their numbers
-_SPARSE = 0.2  # up to here bars on an axis to 100 % would be too short to compare
+_SPARSE = 0.05  # up to here bars on an axis to 100 % would be too short to compare
 
 
 def layers(*found, names: Sequence[str] = (), path=None):
@@ -22,7 +22,7 @@ def layers(*found, names: Sequence[str] = (), path=None):
 
     Several runs stand side by side. A dotted line is the density of all leaves of a run together.
     Up to 60 bars have their numbers beside them. The axis of densities ends at 100 %; where all
-    are at most 20 %, it ends with the densest leaf, and its label says so.
+    are at most 5 %, it ends with the densest leaf, and its label says so.
 
     Args:
       *found: one or more of: a `Summary`, a `Plan` of `analysis.plan`, a `Report` of
