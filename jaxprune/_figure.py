@@ -97,13 +97,6 @@ def _columns(entries) -> int:
     return -(-len(entries) // 24) if len(entries) > 6 else 0
 
 
-def halo() -> list:
-    """A white edge for text, so that what runs behind it leaves it legible."""
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=2.5, foreground="white")]
-
-
 def percent_axis(axis) -> None:
     """Fractions, labelled as percentages."""
     from matplotlib.ticker import PercentFormatter

@@ -274,14 +274,20 @@ def test_layers_of_dense_empty_and_unknown_leaves():
 @pytest.mark.parametrize("leaves", [1, 80])
 @pytest.mark.parametrize(
     ("kept", "end", "said"),
-    [(4, 0.04, "; the axis ends at 4.00 %"), (10, 1, ""), (0, 1, ""), (100, 1, "")],
+    [
+        (2, 0.01, "; the axis ends at 1 %"),
+        (9, 0.05, "; the axis ends at 5 %"),
+        (20, 1, ""),
+        (0, 1, ""),
+        (200, 1, ""),
+    ],
 )
 def test_densities_are_parts_of_all_weights_unless_all_are_far_below(leaves, kept, end, said):
-    masks = {f"w{i}": np.arange(100) < kept for i in range(leaves)}
+    masks = {f"w{i}": np.arange(200) < kept for i in range(leaves)}
     figure = plots.layers(masks)
     left, _ = figure.axes
     assert left.get_xlabel() == f"density: weights kept{said}"
-    np.testing.assert_allclose(left.get_xticks(), end * np.linspace(0, 1, 5))
+    np.testing.assert_allclose(left.get_xticks(), end * np.linspace(0, 1, 6))
     assert left.get_xlim()[1] == pytest.approx(end, rel=0.31)
     assert left.get_xlim()[1] > end
     assert_inside(figure)
