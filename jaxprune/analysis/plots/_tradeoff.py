@@ -112,7 +112,7 @@ def _asides(methods) -> dict[str, float]:
     alone: dict[float, list[str]] = {}
     for name, points in methods.items():
         if len(points) == 1:
-            alone.setdefault(*points, []).append(name)
+            alone.setdefault(next(iter(points)), []).append(name)
     middles = {level: (len(names) - 1) / 2 for level, names in alone.items()}
     step = min(8, 60 / (2 * max(middles.values(), default=0) + 1))
     return {
