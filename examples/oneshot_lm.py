@@ -157,6 +157,7 @@ def main():
         points(runs, columns),
         metric="bits per byte of held-out text",
         dense=dense,
+        like={f"{name}, 2:4": name for name in runs},
         path=args.out / "sparsity.png",
     )
     print(f"figures and a plot are in {args.out}")

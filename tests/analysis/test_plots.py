@@ -1,12 +1,15 @@
 """What the plots draw: lines, bars and cells against NumPy, and all of it within the figure."""
 
+import dataclasses
 import itertools
 import sys
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import jaxprune
 from jaxprune import analysis, oneshot
@@ -84,6 +87,36 @@ def test_training_leaves_a_gap_where_a_seed_is_not_finite():
     np.testing.assert_array_equal(np.isnan(found), np.isin(range(10), (3, 5)))
 
 
+@pytest.mark.parametrize(
+    ("values", "points"),
+    [([5], [0]), ([1, 2], []), ([1, np.nan, 3, np.inf, 5, 6], [0, 2]), ([np.nan, 1], [1])],
+)
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_value_without_neighbours_is_a_point(values, points, seeds):
+    steps, values = np.arange(len(values)), np.multiply.outer(range(1, seeds + 1), values)
+    figure = plots.training(steps, np.zeros(len(steps)), {"loss": {"a": values}})
+    (line,), bars = figure.axes[1].lines, figure.axes[1].collections
+    marked = line.get_markevery() if line.get_marker() == "o" else []
+    assert marked == points
+    spreads = [bar.get_segments() for bar in bars if hasattr(bar, "get_segments")]
+    expected = [[[at, values[0, at]], [at, values[-1, at]]] for at in points]
+    if points:  # with the spread of the seeds, which a band cannot show
+        np.testing.assert_array_equal(spreads, [expected])
+    assert_inside(figure)
+
+
+def test_a_point_is_seen():
+    drawn = {}
+    for value in (0.5, np.nan):
+        figure = plots.training([3], [value])
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        blue = np.asarray(canvas.buffer_rgba())[..., :3] == (0x00, 0x72, 0xB2)
+        drawn[value == 0.5] = blue.all(-1).sum()
+    assert drawn[True] > 10
+    assert drawn[False] == 0
+
+
 def test_training_draws_a_schedule_and_what_masks_have():
     ramp = jaxprune.linear(0.9, begin=20, end=60)
     figure = plots.training([0, 100], ramp, when=jaxprune.every(30))
@@ -148,6 +181,13 @@ def test_training_shades_the_stages_of_a_recipe():
         ((0, 0.5), ValueError, r"steps has shape \(\)"),
         (([0, 1], [0.5]), ValueError, r"sparsity has shape \(1,\) at steps of shape \(2,\)"),
         (([0, 1], [0, 0], {"loss": {"a": [1.0]}}), ValueError, r"loss of a has shape \(1,\)"),
+        (([0, 20, 10], [0] * 3), ValueError, r"steps must ascend, but 10 follows 20; sort by"),
+        (([0, np.nan], [0] * 2), ValueError, r"steps must be finite; leave out those"),
+        (
+            ([0, 1], [0, 0], {"loss": {"a": ([2, 1], [0, 0])}}),
+            ValueError,
+            r"the steps of loss of a must ascend, but 1 follows 2",
+        ),
         (([0, 1], ["x", "y"]), TypeError, r"sparsity=\['x', 'y'\] holds no numbers"),
         (([0, 1], [[0, 1], [0]]), TypeError, r"as many for one seed as not for another"),
     ],
@@ -229,6 +269,43 @@ def test_layers_of_dense_empty_and_unknown_leaves():
     left, _ = plots.layers(jaxprune.plan(shapes, 0.5, scope="global")).axes
     assert labels(left) == ["a", "b/kernel"]
     assert counts(left) == []
+
+
+@pytest.mark.parametrize("leaves", [1, 80])
+@pytest.mark.parametrize(
+    ("kept", "end", "said"),
+    [
+        (2, 0.01, "; the axis ends at 1 %"),
+        (9, 0.05, "; the axis ends at 5 %"),
+        (20, 1, ""),
+        (0, 1, ""),
+        (200, 1, ""),
+    ],
+)
+def test_densities_are_parts_of_all_weights_unless_all_are_far_below(leaves, kept, end, said):
+    masks = {f"w{i}": np.arange(200) < kept for i in range(leaves)}
+    figure = plots.layers(masks)
+    left, _ = figure.axes
+    assert left.get_xlabel() == f"density: weights kept{said}"
+    np.testing.assert_allclose(left.get_xticks(), end * np.linspace(0, 1, 6))
+    assert left.get_xlim()[1] == pytest.approx(end, rel=0.31)
+    assert left.get_xlim()[1] > end
+    assert_inside(figure)
+    ends = [text.get_window_extent().x1 for text in left.texts]
+    assert all(x < left.get_window_extent().x1 for x in ends)
+
+
+def test_the_line_of_all_weights_leaves_numbers_legible():
+    figure = plots.layers({"a": np.arange(100) < 44, "b": np.arange(100) < 52})
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    left = figure.axes[0]
+    (x, _), _ = left.transData.transform(left.lines[0].get_xydata())
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3]
+    box = left.texts[0].get_window_extent()
+    assert box.x0 < x < box.x1
+    inside = pixels[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)].astype(np.int32)
+    assert np.ptp(inside, axis=-1).max() < 40  # black on white: no blue of the line
 
 
 @pytest.mark.parametrize("number", [3, 80])
@@ -316,6 +393,10 @@ def test_each_kernel_of_a_convolution_is_a_tile():
         (jaxprune.NM(2, 4, axis=-1), (6, 12), ([], [4, 8])),
         (jaxprune.Block((4, 3)), (10, 6), ([4, 8], [3])),
         (jaxprune.NM(1, 2), (3, 3, 4, 2), ([3, 6, 9], [3])),
+        (jaxprune.Heads(3, axis=-1), (5, 12), ([], [4, 8])),
+        (jaxprune.Heads(2, axis=0), (8, 6), ([4], [])),
+        (jaxprune.Heads(2, axis=-1, parts=2), (5, 12), ([], [3, 6, 9])),
+        (jaxprune.Heads(3, axis=(0, -2)), (2, 6, 5), ([2, 4, 6, 8, 10], [])),
         (jaxprune.Channel(), (6, 6), ([], [])),
     ],
     ids=str,
@@ -327,9 +408,47 @@ def test_lines_part_the_groups_of_a_pattern(pattern, shape, expected):
     assert figure.get_suptitle().endswith(f", {pattern}")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "match"),
+    [
+        (jaxprune.NM(2, 4, axis=-3), r"NM.* for a/kernel: axis -3 of a leaf with 2 axes"),
+        (jaxprune.NM(2, 5), r"a/kernel: axis 0 of shape \(4, 6\) is not divisible by 5"),
+        (jaxprune.Heads(5, axis=-1), r"a/kernel: axis 1 of shape \(4, 6\) is not divisible"),
+    ],
+    ids=str,
+)
+def test_a_pattern_that_does_not_fit_is_refused(pattern, match):
+    with pytest.raises(ValueError, match=match):
+        plots.mask(np.ones((4, 6), bool), name="a/kernel", pattern=pattern)
+    with pytest.raises(ValueError, match="for the mask: axis"):
+        plots.mask(np.ones((4, 6), bool), pattern=pattern)
+
+
+def test_a_mask_is_gathered_without_a_copy_in_numbers():
+    mask = np.random.default_rng(2).random((4096, 4097)) < 0.3
+    tracemalloc.start()
+    try:
+        figure = plots.mask(mask)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < mask.nbytes
+    cells = [[mask[i : i + 33, j : j + 33].mean() for j in (0, 4092)] for i in (0, 4092)]
+    np.testing.assert_allclose(drawn(figure)[:: len(drawn(figure)) - 1, ::124], cells)
+
+
+@pytest.mark.parametrize("shape", [(64, 300), (300, 64), (3, 12), (4, 300)], ids=str)
+def test_the_title_of_a_mask_stands_above_its_picture(shape):
+    figure = plots.mask(np.random.default_rng(5).random(shape) < 0.2)
+    figure.draw_without_rendering()
+    (title,) = figure.texts
+    gap = title.get_window_extent().y0 - figure.axes[0].get_window_extent().y1
+    assert 0 <= gap / figure.dpi < 0.25
+
+
 def test_a_large_mask_is_drawn_as_densities():
     mask = np.random.default_rng(2).random((70, 33)) < 0.3
-    figure = plots.mask(mask, cells=10)
+    figure = plots.mask(mask, cells=np.int64(10))
     cells = [[mask[i : i + 7, j : j + 7].mean() for j in range(0, 33, 7)] for i in range(0, 70, 7)]
     np.testing.assert_allclose(drawn(figure), cells)
     assert figure.axes[1].get_xlabel() + figure.axes[1].get_ylabel() == "density of cells of 7x7"
@@ -373,6 +492,7 @@ def test_a_mask_without_true():
         (np.ones((0, 2), bool), 9, ValueError, r"mask has shape \(0, 2\) and no elements"),
         (np.ones((2, 2), bool), 0, ValueError, r"cells=0 must be a whole number from 1"),
         (np.ones((2, 2), bool), True, ValueError, r"cells=True must be a whole number"),
+        (np.ones((2, 2), bool), 2.0, ValueError, r"cells=2\.0 must be a whole number"),
     ],
 )
 def test_mask_says_what_does_not_fit(mask, cells, error, match):
@@ -436,6 +556,7 @@ def test_levels_are_as_far_apart_as_the_logarithms_of_their_densities():
         ((0.5, 0.9, 0.95, 0.98, 0.99, 0.995), "50 %", "99.5 %"),
         ([1 - 0.8**i for i in range(1, 13)], None, "93.13 %"),  # rounds that prune a fifth each
         ((0.0, 2 / 3, 0.99875), "0 %", "99.875 %"),
+        ((0.0004, 0.05), "0.04 %", "5 %"),
     ],
 )
 def test_labels_of_near_levels_do_not_touch(levels, first, last, log):
@@ -448,6 +569,29 @@ def test_labels_of_near_levels_do_not_touch(levels, first, last, log):
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
+@pytest.mark.parametrize("spread", ["range", "std"])
+@pytest.mark.parametrize("dense", [None, [0.0, 0.9, 0.95], [0.9, 1.7]])
+def test_all_of_each_bar_and_of_the_dense_band_is_within_the_axes(dense, spread):
+    found = {0.8: [0.9] * 4 + [0.5], 0.9: [0.8, 0.8, 0.8, 0.81, 0.1], 0.95: [0.5, np.nan]}
+    (axes,) = plots.tradeoff({"a": found, "b": {0.9: 0.8}}, dense=dense, spread=spread).axes
+    values = [np.array(v) for v in (found[0.8], found[0.9], *([dense] if dense else []))]
+    if spread == "std":
+        values = [v.mean() + v.std(ddof=1) * np.array([-1, 1]) for v in values]
+    low, high = axes.get_ylim()
+    assert low < np.concatenate(values).min()
+    assert high > np.concatenate(values).max()
+
+
+@pytest.mark.parametrize("seeds", [[0.1] * 3, [0.7] * 6, [-0.1] * 3])
+def test_equal_seeds_have_a_mean_between_the_lowest_and_the_highest(seeds):
+    found = np.array(seeds)
+    assert found.mean() != found[0]  # of which a float64 mean falls out
+    (axes,) = plots.tradeoff({"a": {0.9: seeds}}).axes
+    assert named(axes)["a"].get_ydata() == found[0]
+    _, below = plots.training([1, 2], [0, 0], {"loss": np.stack([found, found], 1)}).axes
+    np.testing.assert_array_equal(below.lines[0].get_ydata(), found[0])
+
+
 def test_one_seed_has_no_bars_and_one_level_no_line():
     figure = plots.tradeoff({"a": {0.5: 1.0, 0.9: [2.0]}, "2:4": {0.5: 1.5}})
     (axes,) = figure.axes
@@ -456,6 +600,39 @@ def test_one_seed_has_no_bars_and_one_level_no_line():
     np.testing.assert_array_equal(lines["a"].get_xydata(), [(0.5, 1), (0.9, 2)])
     assert lines["2:4"].get_linestyle() == "None"
     assert lines["2:4"].get_marker() != lines["a"].get_marker()
+
+
+def test_methods_of_one_level_stand_side_by_side_in_colours_of_others():
+    line = {0.5: 2.0, 0.9: 3.0}
+    found = {"a": line, "b": line, "a, 2:4": {0.5: [1.5, 1.6]}, "b, 2:4": {0.5: [1.5, 1.6]}}
+    figure = plots.tradeoff(found, like={"a, 2:4": "a", "b, 2:4": "b"})
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    lines = named(axes)
+    for name in "ab":
+        assert lines[f"{name}, 2:4"].get_color() == lines[name].get_color()
+        assert lines[f"{name}, 2:4"].get_markerfacecolor() == "white"
+        np.testing.assert_array_equal(lines[f"{name}, 2:4"].get_xydata(), [(0.5, 1.55)])
+    places = [lines[n].get_transform().transform((0.5, 1.55))[0] for n in ("a, 2:4", "b, 2:4")]
+    assert 7 < np.diff(places)[0] * 72 / figure.dpi < 9  # points; a marker is about 5 wide
+    assert np.mean(places) == pytest.approx(axes.transData.transform((0.5, 1.55))[0])
+    bars = [sticks.get_transform().transform((0.5, 1.5))[0] for _, _, (sticks,) in axes.containers]
+    np.testing.assert_allclose(bars, places)
+    low, high = axes.get_ylim()
+    assert low < 1.5 < 3 < high
+
+
+@pytest.mark.parametrize(
+    ("like", "match"),
+    [
+        ({"c": "a"}, r"like=.* names 'c', but methods are \['a', 'b'\]"),
+        ({"a": "c"}, r"names 'c', but"),
+        ({"a": "b", "b": "a"}, r"'b' has no colour of its own"),
+    ],
+)
+def test_like_names_methods_that_have_colours(like, match):
+    with pytest.raises(ValueError, match=match):
+        plots.tradeoff({"a": {0.5: 1}, "b": {0.5: 2}}, like=like)
 
 
 def test_the_dense_reference_and_its_band():
@@ -491,6 +668,7 @@ def test_ten_methods_differ_and_their_legend_fits(methods):
     [
         ([1, 2], TypeError, r"results=\[1, 2\] is no mapping; give \{method: \{sparsity"),
         ({"a": 0.5}, TypeError, r"results\['a'\]=0.5 is no mapping"),
+        ({1: {0.5: 0.5}}, TypeError, r"results has 1 for a method; name methods by strings"),
         ({}, ValueError, r"results is empty"),
         ({"a": {}}, ValueError, r"results is empty"),
         ({"a": {90: 1.0}}, ValueError, r"sparsity=90 for results\['a'\] .* mean 0\.9"),
@@ -529,6 +707,16 @@ def test_gains_draws_speeds_and_shares_of_bytes():
     assert [bar.get_width() for bar in right.patches] == [1.0, 20 / 32]
     assert [text.get_text() for text in right.texts] == ["1.000", "0.625"]
     assert GAINS.plot().axes[0].get_title("left") == "cpu"
+
+
+def test_gains_of_what_was_not_measured_and_of_no_bytes():
+    forms = GAINS.forms[0], analysis.Form("compact", 4, 4, np.nan, np.nan)
+    figure = plots.gains(dataclasses.replace(GAINS, forms=forms, files={"dense": 0, "bitmask": 0}))
+    left, right = figure.axes
+    assert [text.get_text() for text in left.texts] == ["1.00", "not measured"]
+    assert [bar.get_width() for bar in right.patches] == [0, 0]
+    assert left.get_xlim() == right.get_xlim() == (0, 1.2)
+    assert_inside(figure)
 
 
 def test_every_plot_is_tested_here():

@@ -341,7 +341,6 @@ def test_the_plot(tmp_path, leaves, cells):
     assert bar.get_ylabel() == "metric (dense: 0.25)"
     assert len(axes.texts) == cells
     np.testing.assert_array_equal(axes.images[0].get_array(), found.values)
-    assert np.mean(axes.images[0].get_clim()) == 0.25  # the dense metric is the middle colour
     assert figure.canvas.manager is None  # pyplot does not know of it
     # All there is lies within the figure, and labels of rows do not touch.
     figure.draw_without_rendering()
@@ -354,7 +353,55 @@ def test_one_leaf_that_breaks_does_not_hide_the_others():
     values = np.full((54, 2), 0.3)
     values[7] = 1e6
     low, high = made(54, values).plot().axes[0].images[0].get_clim()
-    assert low < 0.25 < 0.3 <= high < 1
+    assert low == 0.25 < 0.3 <= high < 1
+
+
+def shade(image, value):
+    """How far a colour is from white, in [0, 1]."""
+    return 1 - np.min(image.cmap(image.norm(value))[:3])
+
+
+@pytest.mark.parametrize("leaves", [2, 3, 10, 21, 100])
+@pytest.mark.parametrize("breaks", [-1e3, 1e6])
+def test_the_others_are_told_apart_where_a_leaf_breaks(leaves, breaks):
+    values = 0.25 + np.linspace(0.1, 0.3, leaves)[:, None] * np.array([0.1, 0.3, 1.0])
+    values[leaves // 2, 1:] = breaks
+    found = Sensitivity(
+        tuple(map(str, range(leaves))), (0.5, 0.8, 0.9), values, 0.25, np.ones((leaves, 3), int)
+    )
+    image = found.plot().axes[0].images[0]
+    assert shade(image, 0.25) < 0.05
+    for leaf in {*range(leaves)} - {leaves // 2}:
+        shades = [shade(image, value) for value in values[leaf]]
+        assert shades[0] < shades[1] < shades[2]
+        assert shades[2] > 0.15
+    assert shade(image, 0.25 + 0.03) < 0.2 < 0.5 < shade(image, breaks)
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [
+        ([[0.9, 0.5], [0.8, 0.1]], (0.1, 0.95)),  # an accuracy: none above the dense one
+        ([[1.0, 2.0], [1.5, 3.0]], (0.95, 3.0)),  # a loss
+        ([[0.9, 0.96], [0.94, 0.97]], (0.9, 0.97)),
+        ([[0.9, 0.9], [0.9, 0.9], [0.0, 0.0]], (0.8, 0.95)),  # the last breaks
+    ],
+)
+def test_the_scale_ends_where_values_do_and_dense_is_white(values, limits):
+    paths = tuple(map(str, range(len(values))))
+    found = Sensitivity(paths, (0.5, 0.9), np.array(values), 0.95, np.ones((len(values), 2), int))
+    image = found.plot().axes[0].images[0]
+    np.testing.assert_allclose(image.get_clim(), limits)
+    assert shade(image, 0.95) < 0.05
+
+
+def test_as_far_from_dense_is_as_strong_a_colour():
+    values = np.array([[0.2, 0.29], [0.21, 0.25]])
+    image = Sensitivity(("a", "b"), (0.5, 0.9), values, 0.25, values > 0).plot().axes[0].images[0]
+    above, below = (np.array(image.cmap(image.norm(v))) for v in (0.29, 0.21))
+    assert above[0] > above[2]  # orange
+    assert below[2] > below[0]  # violet
+    assert abs(shade(image, 0.29) - shade(image, 0.21)) < 0.3
 
 
 def test_all_values_may_be_dense():

@@ -1,5 +1,7 @@
 """Speed and bytes of each form of a model."""
 
+import math
+
 from jaxprune import _figure
 
 
@@ -38,8 +40,10 @@ def gains(found, path=None):
 def _bars(axes, pairs, label, form):
     names, values = zip(*pairs, strict=True)
     colors = [_figure.REFERENCE, *[_figure.COLORS[0]] * (len(values) - 1)]
-    bars = axes.barh(names, values, color=colors, height=0.65)
-    axes.bar_label(bars, [form.format(v) for v in values], padding=3, fontsize="small")
+    widths = [v if math.isfinite(v) else 0 for v in values]
+    bars = axes.barh(names, widths, color=colors, height=0.65)
+    labels = [form.format(v) if math.isfinite(v) else "not measured" for v in values]
+    axes.bar_label(bars, labels, padding=3, fontsize="small")
     axes.axvline(1, color="0.4", linewidth=0.8, linestyle=":")
     axes.invert_yaxis()
-    axes.set(xlabel=label, xlim=(0, 1.2 * max(values)))
+    axes.set(xlabel=label, xlim=(0, 1.2 * max(1, *widths)))

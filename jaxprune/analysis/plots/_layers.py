@@ -14,13 +14,16 @@ from jaxprune.masks._measure import num_kept
 from jaxprune.oneshot import Report
 
 _FEW = 60  # so many bars leave room for their numbers
+_BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0}  # numbers, over the dotted lines
+_ENDS = (0.01, 0.05, 1)  # of the axis: very short bars cannot be compared on one to 100 %
 
 
 def layers(*found, names: Sequence[str] = (), path=None):
     """Draws bars for each leaf: which part of its weights is kept, and how many those are.
 
     Several runs stand side by side. A dotted line is the density of all leaves of a run together.
-    Up to 60 bars have their numbers beside them.
+    Up to 60 bars have their numbers beside them. The axis of densities ends at 100 %; where all
+    are at most 5 % or 1 %, it ends there, and its label says so.
 
     Args:
       *found: one or more of: a `Summary`, a `Plan` of `analysis.plan`, a `Report` of
@@ -72,7 +75,7 @@ def layers(*found, names: Sequence[str] = (), path=None):
             everything = right.barh(at, total, thick * 0.9, color=_figure.PALE)
             right.barh(at, kept, thick * 0.9, color=color)
             if few:
-                text = {"padding": 3, "fontsize": 7.5}
+                text = {"padding": 3, "fontsize": 7.5, "bbox": _BEHIND}
                 left.bar_label(
                     bars, [f"{share:.2%}".replace("%", " %") for share in shares], **text
                 )
@@ -83,12 +86,17 @@ def layers(*found, names: Sequence[str] = (), path=None):
                 left.axvline(whole, color=color, linewidth=1, linestyle=":", zorder=0)
         left.set_yticks(range(len(paths)), paths, fontsize=size)
         left.set_ylim(len(paths) - 0.45, -0.55)
-        left.set(xlabel="density: weights kept", xlim=(0, 1.25 * most or 1))
+        end = next(end for end in _ENDS if end >= (most or 1))
+        said = "" if end == 1 else f"; the axis ends at {end:.0%}".replace("%", " %")
+        room = most + 0.3 * end if few else 0  # for a number
+        left.set(xlabel=f"density: weights kept{said}", xlim=(0, max(1.08 * end, room)))
+        left.spines["bottom"].set_bounds(0, end)
         right.set(xlabel="weights: kept, of all (pale)", xlim=(0, 1.5 * largest or 1))
         _figure.percent_axis(left.xaxis)
         right.xaxis.set_major_formatter("{x:,.0f}")
+        left.set_xticks(np.linspace(0, end, 6))
+        right.locator_params(axis="x", nbins=4)
         for axes in (left, right):
-            axes.locator_params(axis="x", nbins=4)
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
         if len(runs) > 1:

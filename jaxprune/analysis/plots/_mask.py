@@ -1,12 +1,13 @@
 """A picture of a mask: what is kept, where."""
 
 import math
+import operator
 
 import numpy as np
 
 from jaxprune import _figure
 from jaxprune._checks import is_traced
-from jaxprune.patterns import NM, Block
+from jaxprune.patterns import NM, Block, Heads
 
 
 def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
@@ -15,7 +16,7 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
     Two axes are rows and columns. Three are cut in two, rows and columns, as near to a square as
     can be. Of four or more, the last two are rows and columns of tiles, and the others lie within
     a tile: a convolution shows its kernel for each pair of channels. Lines part tiles and slices,
-    and the groups of a pattern, where there is room for them.
+    and the groups of N:M, the blocks of `Block` and the heads of `Heads`, where there is room.
 
     More rows or columns than `cells` are gathered into cells, in whole tiles and groups, whose
     colour is their density.
@@ -33,7 +34,7 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
     Raises:
       ImportError: matplotlib is not installed.
       TypeError: the mask is traced, or not bool.
-      ValueError: the mask has no elements, or cells is under 1.
+      ValueError: the mask has no elements, cells is under 1, or its shape does not fit the pattern.
 
     Example:
       >>> import jax.numpy as jnp
@@ -44,7 +45,9 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
       >>> figure.get_suptitle()
       'w: 8x8, 50.00 % kept, 2:4'
     """
-    array = _checked(mask, cells)
+    array, cells = _checked(mask, cells)
+    if pattern is not None:
+        pattern.check(np.shape(mask), name or "the mask")
     rows, columns = _cut(array.shape)
     shape = [math.prod(array.shape[axis] for axis in axes) for axes in (rows, columns)]
     matrix = array.transpose(*rows, *columns).reshape(shape)
@@ -57,8 +60,8 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
     ]
     picture = _densities(matrix, *steps)
     gathered = steps != [1, 1]
-    # A long side is 6 inches; a short one has room for its cells.
-    tall, broad = (max(6 * n / max(shape), min(0.4 + 0.1 * n, 1.8)) for n in shape)
+    # A long side is 6 inches; a short one has room for its cells, where those need not be squares.
+    tall, broad = (max(6 * n / max(shape), 0 if alike else min(0.4 + 0.1 * n, 1.8)) for n in shape)
     kept = f"{100 * np.count_nonzero(array) / array.size:.2f} % kept"
     said = [_times(array.shape), kept, *([] if pattern is None else [str(pattern)])]
     title = ("" if name is None else f"{name}: ") + ", ".join(said)
@@ -101,7 +104,7 @@ def mask(mask, *, name=None, pattern=None, cells: int = 128, path=None):
     return figure
 
 
-def _checked(mask, cells) -> np.ndarray:
+def _checked(mask, cells) -> tuple[np.ndarray, int]:
     if is_traced(mask):
         raise TypeError("mask is traced and cannot be drawn; plot outside of jit and vmap.")
     array = np.asarray(mask)
@@ -109,9 +112,10 @@ def _checked(mask, cells) -> np.ndarray:
         raise TypeError(f"mask is {array.dtype}; a mask is a bool array, True = keep.")
     if not array.size:
         raise ValueError(f"mask has shape {array.shape} and no elements; there is nothing to draw.")
-    if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1:
+    whole = hasattr(cells, "__index__") and not isinstance(cells, bool | np.bool_)
+    if not whole or operator.index(cells) < 1:
         raise ValueError(f"cells={cells!r} must be a whole number from 1.")
-    return array if array.ndim else array[None]
+    return array if array.ndim else array[None], operator.index(cells)
 
 
 def _cut(shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -141,6 +145,9 @@ def _periods(shape, axes, pattern) -> set[int]:
         lengths = {pattern.axis: pattern.m}
     if isinstance(pattern, Block):
         lengths = dict(zip(pattern.axes, pattern.shape, strict=True))
+    if isinstance(pattern, Heads):
+        axis = pattern.axis if isinstance(pattern.axis, int) else pattern.axis[-1]
+        lengths = {axis: shape[axis] // (pattern.parts * pattern.num_heads)}
     groups = {axis % len(shape): length for axis, length in lengths.items()}
     found = {inner[axis] * length for axis, length in groups.items() if axis in inner}
     return found | {inner[axes[0]]}
@@ -156,12 +163,14 @@ def _step(n, longest, cells, period) -> int:
 
 def _densities(matrix, *steps) -> np.ndarray:
     """Which part of each cell is kept; the last cells may be smaller."""
-    found = matrix.astype(np.float64)
-    for axis, step in enumerate(steps):
-        starts = np.arange(0, found.shape[axis], step)
-        lengths = np.diff([*starts, found.shape[axis]])
-        found = np.add.reduceat(found, starts, axis) / (lengths if axis else lengths[:, None])
-    return found
+    starts, across = (np.arange(0, n, step) for n, step in zip(matrix.shape, steps, strict=True))
+    lengths, widths = (
+        np.diff([*at, n]) for at, n in zip((starts, across), matrix.shape, strict=True)
+    )
+    # A row of cells at a time: numbers of all weights would take many times the mask's memory.
+    rows = (matrix[at : at + steps[0]] for at in starts)
+    kept = [np.add.reduceat(np.count_nonzero(row, axis=0), across) for row in rows]
+    return np.stack(kept) / np.multiply.outer(lengths, widths)
 
 
 def _colors():

@@ -5,14 +5,18 @@ import numpy as np
 from jaxprune import _figure
 
 _FEW = 24  # so many leaves leave room for numbers in the cells
+_FULL = 3  # colours are full at so many times the usual change
 
 
 def sensitivity(found, path=None):
     """Draws a heat map: a row per leaf, a column per sparsity, the metric as colour.
 
-    White is the dense metric. Colours are full at the 95th percentile of what differs from it, so
-    that one leaf that breaks hides no other. Cells of up to 24 leaves show numbers; what is not
-    finite is grey and always named.
+    White is the dense metric, orange lies above it and violet below: whether that is better or
+    worse, the metric decides. A leaf's largest change is how far any of its values is from dense;
+    colours are full at three times the median of those of leaves that change, so that leaves that
+    break, up to half of them, hide no other. The scale ends where the values do, if before.
+
+    Cells of up to 24 leaves show numbers; what is not finite is grey and always named.
 
     Args:
       found: the `Sensitivity` that `analysis.sensitivity` gives.
@@ -40,9 +44,14 @@ def sensitivity(found, path=None):
     height = 1 + height * max(len(found.paths), 8)
     with _figure.figure("the plot of a sensitivity", width, height, path) as figure:
         axes = figure.subplots()
-        low, high, extend = _limits(found)
+        middle, most = _scale(found)
+        low, high, extend = _limits(found.values, middle, most)
         image = axes.imshow(
-            np.ma.masked_invalid(found.values), aspect="auto", cmap="RdBu_r", vmin=low, vmax=high
+            np.ma.masked_invalid(found.values),
+            aspect="auto",
+            cmap=_colors((low - middle) / most, (high - middle) / most),
+            vmin=low,
+            vmax=high,
         )
         axes.set_facecolor("0.75")
         labels = [f"{100 * sparsity:.6g} %" for sparsity in found.sparsities]
@@ -53,7 +62,7 @@ def sensitivity(found, path=None):
         axes.spines[:].set_visible(False)
         for (row, column), value in np.ndenumerate(found.values):
             if few or not np.isfinite(value):
-                dark = abs(value - (low + high) / 2) > 0.35 * (high - low) and np.isfinite(value)
+                dark = np.isfinite(value) and abs(value - middle) > 0.7 * most
                 text = axes.text(column, row, f"{value:#.4g}", size=size - 1, ha="center")
                 text.set(va="center", color="white" if dark else "black")
         bar = figure.colorbar(image, extend=extend, extendfrac=0.02, aspect=20 if few else 50)
@@ -62,15 +71,35 @@ def sensitivity(found, path=None):
     return figure
 
 
-def _limits(found) -> tuple[float, float, str]:
-    """The metric at the ends of the colours, even about the dense one, and what lies beyond."""
-    finite = found.values[np.isfinite(found.values)]
+def _scale(found) -> tuple[float, float]:
+    """The metric in the middle of the colours, and how far from it they are full."""
+    finite = np.isfinite(found.values)
     middle = found.dense
     if not np.isfinite(middle):
-        middle = float(np.median(finite)) if finite.size else 0.0
-    away = np.abs(finite - middle)
-    most = float(np.quantile(away, 0.95) or away.max() or 1) if away.size else 1.0
-    low, high = middle - most, middle + most
+        middle = float(np.median(found.values[finite])) if finite.any() else 0.0
+    away = np.abs(np.where(finite, found.values, middle) - middle).max(1, initial=0.0)
+    changed = np.sort(away[away > 0])
+    if not changed.size:
+        return middle, 1.0
+    usual = changed[(len(changed) - 1) // 2]  # the lower of two: one of two leaves may break
+    return middle, float(min(changed[-1], _FULL * usual))
+
+
+def _limits(values, middle, most) -> tuple[float, float, str]:
+    """The metric at the ends of the colours, and on which sides values lie beyond them."""
+    finite = values[np.isfinite(values)]
+    lowest, highest = min([middle, *finite]), max([middle, *finite])
+    low, high = max(lowest, middle - most), min(highest, middle + most)
+    if low == high:  # all is dense, and a scale needs a length
+        low, high = middle - most, middle + most
     sides = {(False, False): "neither", (True, False): "min", (False, True): "max"}
-    beyond = bool((finite < low).any()), bool((finite > high).any())
-    return low, high, sides.get(beyond, "both")
+    return low, high, sides.get((lowest < low, highest > high), "both")
+
+
+def _colors(first, last):
+    """Of those from -1 to 1, as far from white as they are from dense, the ones between two."""
+    import matplotlib
+    from matplotlib.colors import ListedColormap
+
+    shades = matplotlib.colormaps["PuOr_r"](np.linspace((first + 1) / 2, (last + 1) / 2, 257))
+    return ListedColormap(shades)

@@ -15,10 +15,10 @@ def training(steps, sparsity, metrics=None, *, when=None, stages=(), spread="ran
     A series is an array of a value per step, or of shape [seeds, steps]: then a line is the mean
     over seeds, with a band. A tuple of two arrays, (steps, values), has steps of its own. A
     mapping name -> series gives several lines, of runs or of leaves; a name has the same colour
-    in all panels. Values that are not finite leave a gap.
+    in all panels. Values that are not finite leave a gap; a value between two gaps is a point.
 
     Args:
-      steps: ascending steps [T].
+      steps: ascending steps [T]; a step may come twice.
       sparsity: a series, a mapping of them, or a schedule: drawn with what masks have, its values
         at the events.
       metrics: name -> series or mapping of them.
@@ -34,8 +34,8 @@ def training(steps, sparsity, metrics=None, *, when=None, stages=(), spread="ran
     Raises:
       ImportError: matplotlib is not installed.
       TypeError: values are traced, or no numbers.
-      ValueError: no steps, a series of another length, an unknown spread, or events that the
-        schedule does not give.
+      ValueError: no steps, steps that do not ascend, a series of another length, an unknown
+        spread, or events that the schedule does not give.
 
     Example:
       >>> import jaxprune
@@ -52,6 +52,7 @@ def training(steps, sparsity, metrics=None, *, when=None, stages=(), spread="ran
     steps = host(steps, "steps")
     if steps.ndim != 1 or not steps.size:
         raise ValueError(f"steps has shape {steps.shape}; give one step or more, as [T].")
+    _check_ascending(steps, "steps")
     panels = {name: _lines(name, series, steps) for name, series in (metrics or {}).items()}
     scheduled = callable(sparsity)
     top = {} if scheduled else _lines("sparsity", sparsity, steps)
@@ -97,8 +98,17 @@ def _lines(panel, series, steps):
                 f"{what} has shape {values.shape} at steps of shape {at.shape}; give a value per "
                 "step, [T] or [seeds, T], or a tuple (steps, values)."
             )
+        _check_ascending(at, f"the steps of {what}")
         found[str(name)] = at, np.atleast_2d(values)
     return found
+
+
+def _check_ascending(steps, name):
+    if not np.isfinite(steps).all():
+        raise ValueError(f"{name} must be finite; leave out those that are not.")
+    if (falls := np.flatnonzero(np.diff(steps) < 0)).size:
+        before, after = steps[falls[0] : falls[0] + 2]
+        raise ValueError(f"{name} must ascend, but {after:g} follows {before:g}; sort by the step.")
 
 
 def _draw(axes, lines, looks, spread, drawstyle="default"):
@@ -109,8 +119,18 @@ def _draw(axes, lines, looks, spread, drawstyle="default"):
         look = {key: value for key, value in look.items() if key != "marker"}
         mean, low, high = mean_and_spread(values, spread)
         (handles[name],) = axes.plot(at, mean, drawstyle=drawstyle, label=name, **look)
+        alone = _alone(np.isfinite(mean))
+        if alone.any():
+            handles[name].set(marker="o", markevery=np.flatnonzero(alone).tolist())
+            axes.vlines(at[alone], low[alone], high[alone], color=look["color"], linewidth=1)
         if len(values) > 1:
             step = "post" if drawstyle == "steps-post" else None
             band = {"color": look["color"], "alpha": 0.2, "linewidth": 0}
             axes.fill_between(at, low, high, step=step, **band)
     return {name: line for name, line in handles.items() if name}
+
+
+def _alone(there):
+    """Which values have no neighbour that a line could join them to."""
+    padded = np.pad(there, 1)
+    return there & ~padded[:-2] & ~padded[2:]

@@ -32,6 +32,7 @@ def mean_and_spread(values: np.ndarray, spread: str):
     values = np.where(np.isfinite(values), values, np.nan)
     mean = values.mean(0)
     if spread == "range":
-        return mean, values.min(0), values.max(0)
+        low, high = values.min(0), values.max(0)
+        return np.clip(mean, low, high), low, high  # rounding can put it outside
     std = values.std(0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
     return mean, mean - std, mean + std
