@@ -14,8 +14,8 @@ import optax
 import jaxprune
 from benchmarks import peers, timing
 from benchmarks.environment import peer_version
-from benchmarks.tables import NOTES
 from benchmarks.step import COURSES, Loop
+from benchmarks.tables import NOTES
 
 LAYERS, WIDTH, BATCH, SPARSITY = 4, 2048, 256, 0.9
 
