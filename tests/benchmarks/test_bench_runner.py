@@ -1,5 +1,6 @@
 """`python -m benchmarks`: tables are measured once and put into pages; a failure stops no other."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 
+from benchmarks import __main__ as runner
 from benchmarks import environment, pages
 from benchmarks.parts import PARTS
 
@@ -72,6 +74,26 @@ def test_the_fingerprint_changes_with_settings_and_sources():
     assert same[0] == same[1]
     assert environment.fingerprint(["Makefile"], {"steps": 2}) != same[0]
     assert environment.fingerprint(["pyproject.toml"], {"steps": 1}) != same[0]
+
+
+def test_the_fingerprint_changes_with_every_version(monkeypatch):
+    versions = environment.versions()
+    assert {"Python", "jax", "jaxlib", "optax", "numpy", "flax", "scikit-learn"} <= set(versions)
+    found = {environment.fingerprint([], {})}
+    for name in versions:
+        monkeypatch.setattr(environment, "versions", lambda name=name: versions | {name: "0"})
+        found.add(environment.fingerprint([], {}))
+    assert len(found) == 1 + len(versions)
+
+
+def test_the_key_of_a_table_changes_with_peers_and_the_machine(monkeypatch):
+    args = argparse.Namespace(rounds=None, quick=True)
+    before = {name: runner.key(name, args) for name in ("selection", "step")}
+    monkeypatch.setattr(runner, "peer_version", lambda name: "of another time")
+    assert runner.key("selection", args) != before["selection"]
+    assert runner.key("step", args) == before["step"]
+    monkeypatch.setattr(runner, "machine", lambda: {"processor": "another", "cores": 2})
+    assert runner.key("step", args) != before["step"]
 
 
 def test_others_are_not_this_process():
