@@ -148,7 +148,9 @@ def put(page, name, found, rounds, console):
     moved = pages.moved(pages.region(page, name), text)
     pages.write(page, name, text)
     if moved:
-        console.print(f"Moved by more than a quarter, or renamed; read the text of {page.name} again:")
+        console.print(
+            f"Moved by more than a quarter, or renamed; read the text of {page.name} again:"
+        )
         console.print("\n".join(f"  {line}" for line in moved), markup=False, highlight=False)
 
 

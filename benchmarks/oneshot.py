@@ -65,7 +65,9 @@ def speed_rows(rounds, quick=False, inputs=4096):
             times = interleaved(functions, rounds=rounds, warmup=1)
             row = {"method": f"{title}, {kept} of {inputs} x {inputs}"}
             row |= {"compile, s": seconds, "temporary, Gram matrices": temporary / H.nbytes}
+            row |= dict.fromkeys(("jaxprune, s", "PyTorch, s", "PyTorch / jaxprune"))
             row |= {f"{key}, s": milliseconds(t) / 1e3 for key, t in times.items()}
+            row["loss / theirs"] = None
             if theirs:
                 row["PyTorch / jaxprune"] = ratio(times["PyTorch"], times["jaxprune"])
                 lost = cores.loss(functions["jaxprune"]() - W, H)

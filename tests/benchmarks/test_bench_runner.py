@@ -1,6 +1,7 @@
 """`python -m benchmarks`: tables are measured once and put into pages; a failure stops no other."""
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import environment, pages
+from benchmarks import environment, pages, scale
 from benchmarks.parts import PARTS
 
 DOCS = environment.ROOT / "docs"
@@ -30,6 +31,35 @@ def test_every_part_has_a_region_and_every_region_a_part():
         of_page.setdefault(part.page, set()).add(name)
     for page, names in of_page.items():
         assert set(pages.names(DOCS / page)) == names, page
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_table_of_a_region_has_the_columns_that_its_part_gives(name):
+    part = PARTS[name]
+    text = pages.region(DOCS / part.page, name)
+    if "Not measured yet" in text:
+        assert "|" not in text
+        return
+    head = next(line for line in text.splitlines() if line.startswith("|"))
+    assert head == f"| {part.columns} |"
+    assert pages.cells(text)
+
+
+def test_rows_of_a_part_are_in_its_columns():
+    part = PARTS["paper"]
+    assert list(part.rows(quick=True)[0]) == part.headings
+    fewer = dataclasses.replace(part, columns="turns | model")
+    assert list(fewer.rows(quick=True)[0]) == ["turns", "model"]
+    with pytest.raises(ValueError, match=r"paper.rows gives no column \['nothing'\]"):
+        dataclasses.replace(part, columns="model | nothing").rows(quick=True)
+
+
+def test_pages_on_scale_have_the_rows_of_their_part():
+    patterns = {(name, str(pattern)) for name, pattern in scale.CASES}
+    for region in ("scale", "scale-tpu"):
+        lines = pages.region(DOCS / "scale.md", region).splitlines()
+        rows = [line.split(" | ") for line in lines if line.startswith("| ")][1:]
+        assert {(row[0][2:], row[3]) for row in rows} == patterns
 
 
 @pytest.mark.slow

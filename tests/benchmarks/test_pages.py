@@ -123,7 +123,10 @@ def test_rows_and_columns_of_one_name_are_counted():
 
 def test_moved_names_columns_that_one_table_lacks():
     old = "| x | a | b |\n|---|---:|---:|\n| y | 1 | 2 |"
-    assert pages.moved(old, old.replace("| b |", "| c |")) == ["column b is gone", "column c is new"]
+    assert pages.moved(old, old.replace("| b |", "| c |")) == [
+        "column b is gone",
+        "column c is new",
+    ]
     assert pages.moved("Not measured yet.", old) == []
     assert pages.moved(old, "Not measured yet.") == []
 
