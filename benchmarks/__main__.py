@@ -23,7 +23,16 @@ import time
 from rich.console import Console
 
 from benchmarks import files, pages
-from benchmarks.environment import ROOT, Others, environment, fingerprint, sentence
+from benchmarks.environment import (
+    ROOT,
+    Others,
+    environment,
+    fingerprint,
+    machine,
+    peer_version,
+    sentence,
+    take_cores,
+)
 from benchmarks.parts import PARTS
 from benchmarks.tables import markdown, table
 
@@ -91,7 +100,9 @@ def key(name, args):
     """Changes with what the figures of a part depend on."""
     part = PARTS[name]
     sources = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "benchmarks").glob("*.py"))]
-    return fingerprint(sources, [name, args.rounds or part.rounds, args.quick])
+    peers = {peer: peer_version(peer) for peer in part.peers}
+    settings = [name, args.rounds or part.rounds, args.quick, peers, machine()]
+    return fingerprint(sources, settings)
 
 
 def done(name, args):
@@ -119,6 +130,7 @@ def run(name, args):
 def measure(name, args):
     """Measures a part in this process, and keeps it."""
     part, before = PARTS[name], key(name, args)
+    take_cores(part.peers)
     start, others = time.perf_counter(), Others()
     rows = part.rows(args.rounds, args.quick)
     seconds, used = time.perf_counter() - start, others.cores()
@@ -136,7 +148,9 @@ def put(page, name, found, rounds, console):
     moved = pages.moved(pages.region(page, name), text)
     pages.write(page, name, text)
     if moved:
-        console.print(f"Moved by more than a quarter; read the text of {page.name} again:")
+        console.print(
+            f"Moved by more than a quarter, or renamed; read the text of {page.name} again:"
+        )
         console.print("\n".join(f"  {line}" for line in moved), markup=False, highlight=False)
 
 

@@ -57,42 +57,59 @@ def train_dense(task, steps, seeds=FULL.seeds):
     return run(jax.random.split(jax.random.key(0), seeds))
 
 
-def prune_gradually(task, dense, how, steps, levels=FULL.levels):
-    """The metric [levels, seeds] after pruning while training."""
+def prune_gradually(task, dense, name, steps, levels=FULL.levels):
+    """The metric [levels, seeds] after pruning while training, by the method of that name."""
     ramp = functools.partial(jp.polynomial, begin=steps // 10, end=steps * 7 // 10)
 
-    def run(params, key, level):
+    def run(params, key, drawn, level):
         rate = optax.cosine_decay_schedule(task.rate / 2, steps)
         tx = jp.prune(
-            optax.adam(rate), sparsity=ramp(level), when=jp.every(max(steps // 12, 1)), **how
+            optax.adam(rate),
+            sparsity=ramp(level),
+            when=jp.every(max(steps // 12, 1)),
+            **methods(drawn)[name],
         )
         params, state = fit(task, tx, params, key, steps)
         kept = [m.sum() for m in jax.tree.leaves(jp.get_masks(state))]
         return task.evaluate(params), sum(kept)
 
-    keys = jax.random.split(jax.random.key(1), count_of(dense))
-    if "allocate" in how:  # solved on the host
-        one = jax.jit(jax.vmap(run, (0, 0, None)), static_argnums=2)
-        found = [one(dense, keys, level) for level in levels]
+    keys = jax.random.split(jax.random.key(1), count_of(dense)), draws(count_of(dense))
+    if "allocate" in methods(keys[1][0])[name]:  # solved on the host
+        one = jax.jit(jax.vmap(run, (0, 0, 0, None)), static_argnums=3)
+        found = [one(dense, *keys, level) for level in levels]
         return np.array([value for value, _ in found]), np.array([kept for _, kept in found])
-    every = jax.jit(jax.vmap(jax.vmap(run, (0, 0, None)), (None, None, 0)))
-    return [np.asarray(x) for x in every(dense, keys, jnp.asarray(levels))]
+    every = jax.jit(jax.vmap(jax.vmap(run, (0, 0, 0, None)), (None, None, None, 0)))
+    return [np.asarray(x) for x in every(dense, *keys, jnp.asarray(levels))]
 
 
-def prune_at_once(task, dense, how, batches, levels=FULL.levels):
-    """The metric [levels, seeds] of the trained networks, pruned and not trained again."""
+def prune_at_once(task, dense, name, number, levels=FULL.levels):
+    """The metric [levels, seeds] of the trained networks, pruned and not trained again.
+
+    Each seed has so many batches of its own.
+    """
     values = np.zeros((len(levels), count_of(dense)))
     kept = np.zeros(values.shape, int)
     evaluate = jax.jit(task.evaluate)
-    for seed in range(count_of(dense)):
+    batches = calibration(task, count_of(dense), number)
+    for seed, drawn in enumerate(draws(count_of(dense))):
         params = jax.tree.map(lambda x: x[seed], dense)  # noqa: B023
+        options = {"loss": task.loss, "batches": batches[seed], "per_example": True}
         for i, level in enumerate(levels):
-            pruned, masks = jp.prune_params(
-                params, level, loss=task.loss, batches=batches, per_example=True, **how
-            )
+            pruned, masks = jp.prune_params(params, level, **options, **methods(drawn)[name])
             values[i, seed] = evaluate(pruned)
             kept[i, seed] = sum(int(m.sum()) for m in jax.tree.leaves(masks))
     return values, kept
+
+
+def draws(seeds):
+    """A key for each seed, for methods that draw."""
+    return jax.random.split(jax.random.key(3), seeds)
+
+
+def calibration(task, seeds, number):
+    """So many batches for each seed."""
+    keys = jax.random.split(jax.random.key(2), (seeds, number))
+    return [[task.sample(key) for key in of_seed] for of_seed in keys]
 
 
 def count_of(dense):
@@ -105,26 +122,25 @@ def units(task, size=FULL):
     steps = task.steps // size.shorter
     trained = functools.cache(lambda: train_dense(task, 2 * steps, size.seeds))
     number = max(16 // size.shorter, 2)
-    batches = [task.sample(key) for key in jax.random.split(jax.random.key(2), number)]
 
     def dense():
         values = np.asarray(jax.jit(jax.vmap(task.evaluate))(trained()))
         return [{"method": "dense", "how": "", "0.0": values.tolist()}]
 
-    def gradual(name, how):
-        return rows(name, "gradual", prune_gradually(task, trained(), how, steps, size.levels)[0])
+    def gradual(name):
+        return rows(name, "gradual", prune_gradually(task, trained(), name, steps, size.levels)[0])
 
-    def one_shot(name, how):
-        return rows(name, "one-shot", prune_at_once(task, trained(), how, batches, size.levels)[0])
+    def one_shot(name):
+        return rows(name, "one-shot", prune_at_once(task, trained(), name, number, size.levels)[0])
 
     def rows(name, kind, values):
         found = {str(s): v.tolist() for s, v in zip(size.levels, values, strict=True)}
         return [{"method": name, "how": kind} | found]
 
     found = {"dense": dense}
-    for name, how in methods(jax.random.key(3)).items():
-        found[f"{name}, gradual"] = functools.partial(gradual, name, how)
-        found[f"{name}, one-shot"] = functools.partial(one_shot, name, how)
+    for name in methods(jax.random.key(0)):
+        found[f"{name}, gradual"] = functools.partial(gradual, name)
+        found[f"{name}, one-shot"] = functools.partial(one_shot, name)
     return found
 
 

@@ -13,20 +13,52 @@ import time
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+PACKAGES = ("jax", "jaxlib", "optax", "numpy", "flax", "scikit-learn")
+
+
 def environment(peers=()):
     """Machine, versions and date; None for a peer that cannot be imported."""
     import jax
 
     device = jax.devices()[0]
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+    return machine() | {
+        "threads": threads(peers),
         "device": None if device.platform == "cpu" else device.device_kind,
-        "versions": {"Python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("jax", "optax", "numpy")},
+        "versions": versions(),
         "peers": {name: peer_version(name) for name in peers},
         "date": datetime.date.today().isoformat(),
     }
+
+
+def machine():
+    """What times depend on, beside programs."""
+    return {"processor": _processor(), "cores": len(os.sched_getaffinity(0))}
+
+
+def versions():
+    """Name -> version, of Python and the packages that figures depend on."""
+    return {"Python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }
+
+
+def take_cores(peers):
+    """Gives PyTorch, if it is among the peers, a thread for each core; XLA takes them itself."""
+    if "torch" in peers and peer_version("torch"):
+        import torch
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def threads(peers):
+    """Name -> threads for computations, where they can be counted: of XLA once it has run."""
+    tasks = pathlib.Path("/proc/self/task").glob("*/comm")
+    found = {"XLA": sum(task.read_text().startswith("tf_XLAEigen") for task in tasks)}
+    if "torch" in peers and peer_version("torch"):
+        import torch
+
+        found["torch"] = torch.get_num_threads()
+    return {name: count for name, count in found.items() if count}
 
 
 class Others:
@@ -59,6 +91,7 @@ def sentence(found):
     """The same as a line of a page."""
     parts = [f"{found['cores']} CPU cores ({found['processor']})"]
     parts += [found["device"]] if found["device"] else []
+    parts += [f"{count} threads of {name}" for name, count in found.get("threads", {}).items()]
     peers = found["peers"]
     known = found["versions"] | {name: version for name, version in peers.items() if version}
     parts += [f"{name} {version}" for name, version in known.items()]
@@ -86,8 +119,7 @@ def fingerprint(sources, settings):
       sources: files relative to the repository; all of the package is taken with them.
       settings: anything that JSON can hold.
     """
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "optax", "numpy")}
-    made = hashlib.sha256(json.dumps([settings, versions], sort_keys=True).encode())
+    made = hashlib.sha256(json.dumps([settings, versions()], sort_keys=True).encode())
     package = sorted((ROOT / "jaxprune").rglob("*.py"))
     for path in [*package, *(ROOT / name for name in sources)]:
         made.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())

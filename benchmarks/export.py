@@ -59,15 +59,15 @@ def read_npz(path):
 def ways(masks):
     """Name -> (write, read)."""
     made = {
-        "bitmask": (lambda p, t: export.save(p, t), export.load),
-        "bitmask with masks": (lambda p, t: export.save(p, t, masks=masks), export.load),
-        "bitmask zstd": (lambda p, t: export.save(p, t, compress="zstd"), export.load),
-        "bitmask bfloat16": (lambda p, t: export.save(p, t, dtype="bfloat16"), export.load),
-        "bitmask bfloat16 zstd": (
+        "`save`": (lambda p, t: export.save(p, t), export.load),
+        "`save`, masks too": (lambda p, t: export.save(p, t, masks=masks), export.load),
+        "`save`, zstd": (lambda p, t: export.save(p, t, compress="zstd"), export.load),
+        "`save`, bfloat16": (lambda p, t: export.save(p, t, dtype="bfloat16"), export.load),
+        "`save`, bfloat16 and zstd": (
             lambda p, t: export.save(p, t, dtype="bfloat16", compress="zstd"),
             export.load,
         ),
-        "npz compressed": (npz, read_npz),
+        "`numpy.savez_compressed`": (npz, read_npz),
     }
     try:
         import orbax.checkpoint as ocp
@@ -79,7 +79,7 @@ def ways(masks):
         checkpointer.save(path, tree, force=True)
         checkpointer.wait_until_finished()
 
-    return made | {"orbax": (write, checkpointer.restore)}
+    return made | {"orbax, default": (write, checkpointer.restore)}
 
 
 def size(path):
@@ -119,7 +119,7 @@ def measure(params, sparsity, rounds):
         rows.append(
             {
                 "sparsity": sparsity,
-                "format": name,
+                "format": name.upper(),
                 "bytes": count,
                 "x dense": count / dense,
                 "times smaller": dense / count,

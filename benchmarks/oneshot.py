@@ -23,7 +23,8 @@ import optax
 from rich.console import Console
 
 from benchmarks.environment import peer_version
-from benchmarks.tables import table
+from benchmarks.peers import tried
+from benchmarks.tables import NOTES, table
 from benchmarks.tasks import Digits, Text, fit
 from benchmarks.timing import compiled, interleaved, milliseconds, once, ratio
 from jaxprune.oneshot import cores
@@ -47,7 +48,6 @@ def wanda_core(W, H, keep, cut):
 def speed_rows(rounds, quick=False, inputs=4096):
     """Rows: seconds of both, in turn, compile time, and memory in Gram matrices."""
     inputs = 512 if quick else inputs
-    theirs = importlib.import_module("benchmarks.torch_oneshot") if peer_version("torch") else None
     rng = np.random.default_rng(0)
     X = rng.normal(size=(inputs + 256, inputs)).astype(np.float32)
     X *= np.arange(1, inputs + 1, dtype=np.float32) ** -0.25
@@ -59,25 +59,29 @@ def speed_rows(rounds, quick=False, inputs=4096):
             run = functools.partial(core, cut=CUTS[kept][1])
             program, seconds, temporary = compiled(run, W, H, W.size // 2)
             functions = {"jaxprune": functools.partial(program, W, H, W.size // 2)}
-            if theirs:
-                peer = functools.partial(getattr(theirs, name), *tensors(W, H), sparsity)
-                functions["PyTorch"] = lambda peer=peer: peer().numpy()
+            peer = functools.partial(torchs, name, W, H, sparsity)
+            theirs, failed = tried({"PyTorch": peer} if peer_version("torch") else {})
+            functions |= theirs
             times = interleaved(functions, rounds=rounds, warmup=1)
             row = {"method": f"{title}, {kept} of {inputs} x {inputs}"}
             row |= {"compile, s": seconds, "temporary, Gram matrices": temporary / H.nbytes}
+            row |= dict.fromkeys(("jaxprune, s", "PyTorch, s", "PyTorch / jaxprune"))
             row |= {f"{key}, s": milliseconds(t) / 1e3 for key, t in times.items()}
+            row["loss / theirs"] = None
             if theirs:
                 row["PyTorch / jaxprune"] = ratio(times["PyTorch"], times["jaxprune"])
                 lost = cores.loss(functions["jaxprune"]() - W, H)
-                row["loss / theirs"] = f"{lost / cores.loss(peer().numpy().T - W, H):.4f}"
-            yield row
+                row["loss / theirs"] = f"{lost / cores.loss(theirs['PyTorch']().T - W, H):.4f}"
+            yield row | {NOTES: failed}
 
 
-def tensors(W, H):
-    """The same in PyTorch, where outputs stand first."""
+def torchs(name, W, H, sparsity):
+    """A method in PyTorch, where outputs stand first."""
     import torch
 
-    return torch.tensor(np.asarray(W).T.copy()), torch.tensor(np.asarray(H))
+    method = getattr(importlib.import_module("benchmarks.torch_oneshot"), name)
+    tensors = torch.tensor(np.asarray(W).T.copy()), torch.tensor(np.asarray(H))
+    return lambda: method(*tensors, sparsity).numpy()
 
 
 class Seen:

@@ -46,7 +46,7 @@ def units(task, size=FULL, steps=STEPS):
         init, order, *data = jax.random.split(jax.random.key(seed), 2 + BATCHES)
         params = train(task.init(init), order)
         batches = [task.sample(key)[:, :-1] for key in data]
-        rows = [{"method": "dense", "sparsity": "", next(iter(AIMS)): [float(evaluate(params))]}]
+        rows = [{"method": "dense", "sparsity": "", "0.0": [float(evaluate(params))]}]
         for name, method in METHODS.items():
             for level in size.levels:
                 row = {"method": name, "sparsity": f"{level:.0%}".replace("%", " %")}

@@ -59,33 +59,53 @@ def moved(old, new, share=0.25):
 
     Returns:
       A line for each cell whose mean moved by more than its old range over seeds, or else by more
-      than `share`; cells that only one table has are left out.
+      than `share`, and for each column of figures that only one of the tables has. Rows that only
+      one has are left out, and so is all of it where one region has no table.
     """
     before, after = cells(old), cells(new)
-    return [
+    heads = [dict.fromkeys(column for _, column in found) for found in (before, after)]
+    gone, come = ([head for head in a if head not in b] for a, b in (heads, heads[::-1]))
+    changed = [f"column {head} is gone" for head in gone if after]
+    changed += [f"column {head} is new" for head in come if before]
+    return changed + [
         f"{', '.join(key)}: {before[key]} -> {after[key]}"
-        for key in before.keys() & after.keys()
-        if _differs(before[key], after[key], share)
+        for key in before
+        if key in after and _differs(before[key], after[key], share)
     ]
 
 
 def cells(text):
-    """(row, column) -> cell of the tables in a text; a row's name is its text columns."""
+    """(row, column) -> cell of the tables in a text.
+
+    A row's name is its text columns, or the first column where all are figures; rows that share a
+    name are counted. A table's heading that stands twice is counted, too.
+    """
     found, head, right = {}, [], []
     for line in text.splitlines():
         if not line.startswith("|"):
             head = []
             continue
-        row = [cell.strip() for cell in line.strip("|").split("|")]
+        row = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
         if not head:
-            head = row
+            head, names = _counted(row, {}), {}
         elif set(line) <= set("|-: "):
             right = [cell.endswith(":") for cell in row]
+            right[0] = right[0] and not all(right)
         else:
             columns = list(zip(head, row, right, strict=True))
-            name = ", ".join(cell for _, cell, number in columns if not number and cell)
+            texts = ", ".join(cell for _, cell, number in columns if not number and cell)
+            (name,) = _counted([texts], names)
             found |= {(name, key): cell for key, cell, number in columns if number}
     return found
+
+
+def _counted(names, seen):
+    """The same names, with a number at those that were seen before."""
+    made = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        made.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return made
 
 
 def _differs(old, new, share):

@@ -24,9 +24,12 @@ def side_by_side(work, items, jobs):
         shares.put(set(cores[i::jobs] or cores))
     with concurrent.futures.ProcessPoolExecutor(jobs, context, _begin, (shares,)) as executor:
         waiting = {executor.submit(work, item): item for item in items}
-        for future in concurrent.futures.as_completed(waiting):
-            error = future.exception()
-            yield waiting[future], None if error else future.result(), error
+        try:
+            for future in concurrent.futures.as_completed(waiting):
+                error = future.exception()
+                yield waiting[future], None if error else future.result(), error
+        finally:  # whoever asks for no more wants no more done
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _begin(shares):

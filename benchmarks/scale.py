@@ -33,6 +33,7 @@ MODELS = {
 }
 MESHES = {8: (8, 1), 64: (16, 4), 512: (64, 8)}  # data (FSDP) by model (tensor parallel)
 TOPOLOGIES = {8: "v5p:2x2x2", 64: "v5p:4x4x4", 512: "v5p:8x8x8"}
+CASES = (*((name, jaxprune.Unstructured()) for name in MODELS), ("7B", jaxprune.NM(2, 4)))
 INWARD, OUTWARD = P(None, "data", "model"), P(None, "model", "data")
 
 
@@ -104,7 +105,7 @@ def compile_update(tx, params, mesh):
     return program, time.perf_counter() - start
 
 
-def measure(name, devices, chips, scope="global", pattern=jaxprune.Unstructured()):  # noqa: B008
+def measure(name, devices, chips, pattern, scope="global"):
     """One row of the table."""
     mesh = Mesh(
         np.array(chips).reshape(MESHES[devices]), ("data", "model"), axis_types=(AxisType.Auto,) * 2
@@ -165,16 +166,19 @@ def devices_of(count, tpu):
     return topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGIES[count]).devices
 
 
-def rows(rounds, quick=False, *, tpu=False, models=tuple(MODELS), counts=tuple(MESHES), **options):
-    """Rows of the table; nothing is timed, and this process has no other devices afterwards."""
+def rows(rounds, quick=False, *, tpu=False, cases=CASES, counts=tuple(MESHES), scope="global"):
+    """Rows of the table, of models and patterns, on so many devices each.
+
+    Nothing is timed, and this process has no other devices afterwards.
+    """
     del rounds
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(counts))
-    for name in models[: 1 if quick else None]:
+    for name, pattern in cases[: 1 if quick else None]:
         for count in counts[: 1 if quick else None]:
             if not tpu or fits(name, count):
-                yield measure(name, count, devices_of(count, tpu), **options)
+                yield measure(name, count, devices_of(count, tpu), pattern, scope)
 
 
 def main():
@@ -188,8 +192,8 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/scale.json"))
     args = parser.parse_args()
     pattern = jaxprune.NM(2, 4) if args.nm else jaxprune.Unstructured()
-    options = {"tpu": args.tpu, "models": args.models, "counts": args.devices}
-    made = list(rows(1, **options, scope=args.scope, pattern=pattern))
+    cases = [(name, pattern) for name in args.models]
+    made = list(rows(1, tpu=args.tpu, cases=cases, counts=args.devices, scope=args.scope))
     console = Console(width=240)
     console.print(table(f"The update, compiled; scope {args.scope}", made))
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -24,6 +25,7 @@ class Section:
       metric: what is measured, for a picture of it over sparsity; None: no picture.
       split: the column whose values get a picture each.
       digits: behind the point.
+      timed: its figures are times, too: it has all cores, and no neighbour.
     """
 
     units: Callable[[bool, pathlib.Path], dict[str, Callable[[], list]]]
@@ -31,6 +33,7 @@ class Section:
     metric: str | None = None
     split: str | None = None
     digits: int = 2
+    timed: bool = False
 
     def rows(self, found):
         """Rows for the table."""
@@ -56,16 +59,20 @@ def _example(name, read, quick):
         def run():
             out = folder / name
             command = [sys.executable, f"examples/{name}.py", "--out", str(out)]
-            subprocess.run(command + (quick if is_quick else []), cwd=ROOT, check=True)
+            # Of this repository, and not of a package that is installed.
+            path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+            env = {**os.environ, "PYTHONPATH": path}
+            subprocess.run(command + (quick if is_quick else []), cwd=ROOT, check=True, env=env)
             return read(json.loads((out / "results.json").read_text(encoding="utf-8")))
 
         return {name: run}
 
-    return Section(made, (f"examples/{name}.py",))
+    sources = tuple(f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("*.py")))
+    return Section(made, sources, timed=True)
 
 
 def _lm(found):
-    rows = [{"method": "dense", "50 %": f"{found['dense']:.3f}"}]
+    rows = [{"method": "dense", "dense": f"{found['dense']:.3f}"}]
     for name, columns in found["runs"].items():
         row = {column: f"{run['bits_per_byte']:.3f}" for column, run in columns.items()}
         seconds = sum(run["seconds"] for run in columns.values())

@@ -8,6 +8,7 @@ import numpy as np
 
 import jaxprune as jp
 from benchmarks import peers, timing, trees
+from benchmarks.tables import NOTES
 
 SIDE = 4096
 
@@ -36,7 +37,12 @@ def criterion_cases(side, stages):
     yield "random", resnet, {"sparsity": 0.9, "score": scores.random(key)}, "random"
     yield "LAMP, global", resnet, ranked | {"score": scores.lamp}, "lamp"
     yield "normalized, global", resnet, ranked | {"score": scores.normalized()}, "none"
-    yield "saliency", resnet, {"sparsity": 0.9, "score": scores.saliency, "grads": resnet}, "none"
+    yield (
+        "saliency",
+        resnet,
+        {"sparsity": 0.9, "score": scores.saliency, "grads": resnet},
+        "saliency",
+    )
     yield "L2 norm of channels", resnet, channels | {"score": scores.squared}, "channel"
     median = channels | {"score": scores.geometric_median}
     yield "geometric median of channels", resnet, median, "none"
@@ -69,7 +75,8 @@ def measured(cases, rounds, quick):
             "copy": timing.copy_pass(kernels),
             "jaxprune": functools.partial(program, tree, grads),
         }
-        functions |= peers.functions(kind, kernels, options["sparsity"])
+        theirs, failed = peers.functions(kind, kernels, options["sparsity"], options.get("pattern"))
+        functions |= theirs
         times = timing.interleaved(functions, rounds=rounds)
         yield {
             "case": name,
@@ -79,6 +86,7 @@ def measured(cases, rounds, quick):
             **peers.columns(times, "pass"),
             "temporary memory, x params": temporary / (4 * size),
             "compile, s": seconds,
+            NOTES: failed,
         }
 
 

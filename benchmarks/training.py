@@ -12,9 +12,10 @@ import numpy as np
 import optax
 
 import jaxprune
-from benchmarks import timing
+from benchmarks import peers, timing
 from benchmarks.environment import peer_version
 from benchmarks.step import COURSES, Loop
+from benchmarks.tables import NOTES
 
 LAYERS, WIDTH, BATCH, SPARSITY = 4, 2048, 256, 0.9
 
@@ -26,8 +27,9 @@ def rows(rounds, quick=False):
     scale = (2 / width) ** 0.5
     kernels = [scale * rng.standard_normal((width, width), np.float32) for _ in range(LAYERS)]
     x, y = rng.standard_normal((2, BATCH, width), np.float32)
-    frameworks = {"jaxprune": ours(kernels, x, y)}
-    frameworks |= {"PyTorch": torchs(kernels, x, y)} if peer_version("torch") else {}
+    makers = {"PyTorch": lambda: torchs(kernels, x, y)} if peer_version("torch") else {}
+    theirs, failed = peers.tried(makers)
+    frameworks = {"jaxprune": ours(kernels, x, y)} | theirs
     times = timing.interleaved(
         {(name, kind): step for name, steps in frameworks.items() for kind, step in steps.items()},
         rounds=rounds,
@@ -39,6 +41,7 @@ def rows(rounds, quick=False):
             "plain step, ms": timing.milliseconds(plain) if plain else None,
             "between events, x plain": plain and timing.ratio(times[name, "between"], plain),
             "event, x plain": plain and timing.ratio(times[name, "event"], plain),
+            NOTES: failed,
         }
 
 
@@ -64,7 +67,7 @@ def ours(kernels, x, y):
 
 
 def torchs(kernels, x, y):
-    """Kind -> a step of sgd with momentum in PyTorch, with as many threads as it takes itself."""
+    """Kind -> a step of sgd with momentum in PyTorch."""
     import torch
     from torch.nn.utils import prune
 

@@ -108,6 +108,29 @@ def test_moved_names_means_that_left_their_range():
     assert len(pages.moved(old, new, share=0.2)) == 3
 
 
+def test_moved_sees_rows_of_figures_only():
+    old = "| multiple | ms |\n|---:|---:|\n| 1 | 10 |\n| 4 | 20 |"
+    new = old.replace("| 10 |", "| 30 |")
+    assert pages.cells(old) == {("1", "ms"): "10", ("4", "ms"): "20"}
+    assert pages.moved(old, new) == ["1, ms: 10 -> 30"]
+
+
+def test_rows_and_columns_of_one_name_are_counted():
+    text = "| x | ms | ms |\n|---|---:|---:|\n| a | 1 | 2 |\n| a | 3 | |"
+    found = {("a", "ms"): "1", ("a", "ms (2)"): "2", ("a (2)", "ms"): "3", ("a (2)", "ms (2)"): ""}
+    assert pages.cells(text) == found
+
+
+def test_moved_names_columns_that_one_table_lacks():
+    old = "| x | a | b |\n|---|---:|---:|\n| y | 1 | 2 |"
+    assert pages.moved(old, old.replace("| b |", "| c |")) == [
+        "column b is gone",
+        "column c is new",
+    ]
+    assert pages.moved("Not measured yet.", old) == []
+    assert pages.moved(old, "Not measured yet.") == []
+
+
 def test_moved_leaves_out_what_one_table_lacks():
     assert pages.moved(make(a="1", b="1"), make(a="2", c="9")) == ["a, 90 %: 1 -> 2"]
 

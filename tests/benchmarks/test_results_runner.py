@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
+from rich.console import Console
 
-from benchmarks import files, pages, results, studies
+from benchmarks import criteria, files, oneshot_aims, pages, results, sections, studies
 from benchmarks.environment import ROOT
 from benchmarks.pool import side_by_side
 from benchmarks.sections import SECTIONS
@@ -28,14 +31,14 @@ def work(unit):
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
         (folder / "outlived").touch()
-    key = results.key("decay", True)
-    return {"key": key, "unit": unit, "seconds": 0.0, "rows": [{"method": unit, "0.9": [1.0]}]}
+    return {"unit": unit, "seconds": 0.0, "rows": [{"method": unit, "0.9": [1.0]}]}
 
 if __name__ == "__main__":
     path = folder / "decay.jsonl"
-    found = results.done("decay", True, path)
+    now = results.key("decay", True)
+    found = results.done(now, path)
     waiting = [unit for unit in "abc" if unit not in found]
-    results.complete(Console(), waiting, work, path, 1)
+    results.complete(Console(), results.side_by_side(work, waiting, 1), path, now, lambda: now)
 """
 
 
@@ -57,18 +60,147 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     begun = sorted(path.name for path in tmp_path.glob("*-*"))
     assert begun == ["a-0", "b-0", "b-1", "c-0"]
     assert not (tmp_path / "outlived").exists()
-    found = results.done("decay", True, tmp_path / "decay.jsonl")
+    found = results.done(results.key("decay", True), tmp_path / "decay.jsonl")
     assert sorted(found) == ["a", "b", "c"]
     assert found["a"]["rows"] == [{"method": "a", "0.9": [1.0]}]
 
 
 def test_what_other_code_made_is_not_used(tmp_path):
     path = tmp_path / "decay.jsonl"
-    now = {"key": results.key("decay", True), "unit": "a", "rows": []}
-    for record in (now, now | {"unit": "b", "key": "of other code"}):
-        files.append(path, record)
-    assert list(results.done("decay", True, path)) == ["a"]
-    assert results.done("decay", False, path) == {}
+    now = results.key("decay", True)
+    record = {"key": now, "unit": "a", "rows": []}
+    for one in (record, record | {"unit": "b", "key": "of other code"}):
+        files.append(path, one)
+    assert list(results.done(now, path)) == ["a"]
+    assert results.done(results.key("decay", False), path) == {}
+
+
+def test_code_that_changes_while_it_runs_keeps_no_more(tmp_path):
+    path, console = tmp_path / "decay.jsonl", Console(quiet=True)
+    keys = iter(["old", "old", "new", "old"])
+    finished = [(unit, {"unit": unit, "seconds": 0.0, "rows": []}, None) for unit in "abcd"]
+    found = results.complete(console, iter(finished), path, "old", lambda: next(keys))
+    assert list(found) == ["a", "b"] == list(results.done("old", path))
+    assert results.done("new", path) == {}
+
+
+def test_a_record_knows_what_it_was_done_on(tmp_path):
+    path, console = tmp_path / "decay.jsonl", Console(quiet=True)
+    record = {"unit": "a", "seconds": 0.0, "rows": []}
+    results.complete(console, [("a", record, None)], path, "now", lambda: "now")
+    kept = results.done("now", path)["a"]["environment"]
+    assert kept["processor"]
+    assert kept["versions"]["scikit-learn"]
+
+
+HERE = {"processor": "A", "cores": 2, "versions": {"jax": "1"}, "device": None, "peers": {}}
+
+
+def of(date, **other):
+    return HERE | {"date": date} | other
+
+
+def test_environments_are_a_span_of_dates():
+    days = [of("2026-11-22"), of("2026-11-20", threads={"XLA": 2}), of("2026-11-21")]
+    assert results.together(days) == of("2026-11-20 to 2026-11-22")
+    assert results.together(days[:1]) == of("2026-11-22")
+
+
+@pytest.mark.parametrize(
+    "other", [{"processor": "B"}, {"cores": 4}, {"versions": {"jax": "2"}}, {"device": "GPU"}]
+)
+def test_figures_of_two_machines_make_no_table(other):
+    with pytest.raises(ValueError, match=r"on machines that differ; do all on one, by --fresh"):
+        results.together([of("2026-11-20"), of("2026-11-20", **other)])
+
+
+def test_minutes_of_the_clock_are_counted_once():
+    def record(begin, end, cpu):
+        return {"ended": end, "seconds": end - begin, "cpu_seconds": cpu}
+
+    # Two side by side, one within another, and one after a pause.
+    records = [record(0, 600, 500), record(60, 120, 60), record(300, 900, 640)]
+    records.append(record(90_000, 90_300, 300))
+    assert results.spent(records) == "25 minutes of a core in 20 minutes"
+
+
+def test_what_is_timed_has_no_neighbour_and_is_of_one_machine(monkeypatch):
+    timed = {name for name, section in SECTIONS.items() if section.timed}
+    assert timed == {"oneshot-lm", "oneshot-encoder", "compact-cnn", "compact-lm"}
+    before = {name: results.key(name, True) for name in ("compact-cnn", "decay")}
+    monkeypatch.setattr(results, "machine", lambda: {"processor": "another", "cores": 2})
+    after = {name: results.key(name, True) for name in before}
+    assert after["compact-cnn"] != before["compact-cnn"]
+    assert after["decay"] == before["decay"]
+
+
+EXAMPLE = """
+import json, pathlib, sys
+import jaxprune
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+out.mkdir(parents=True)
+run = {"bits_per_byte": 2.5, "seconds": 3.0}
+found = {"dense": jaxprune.DENSE, "runs": {"Wanda": {"50 %": run, "2:4": run}}}
+(out / "results.json").write_text(json.dumps(found))
+"""
+
+
+def test_an_example_runs_with_this_package_and_dense_has_a_column(tmp_path, monkeypatch):
+    for folder, dense in (("here", 2.0), ("installed", 9.0)):
+        (tmp_path / folder / "jaxprune").mkdir(parents=True)
+        (tmp_path / folder / "jaxprune" / "__init__.py").write_text(f"DENSE = {dense}\n")
+    (tmp_path / "here" / "examples").mkdir()
+    (tmp_path / "here" / "examples" / "oneshot_lm.py").write_text(EXAMPLE)
+    monkeypatch.setattr(sections, "ROOT", tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+    (run,) = SECTIONS["oneshot-lm"].units(False, tmp_path / "out").values()
+    assert run() == [
+        {"method": "dense", "dense": "2.000"},
+        {"method": "Wanda", "50 %": "2.500", "2:4": "2.500", "s": "6"},
+    ]
+
+
+class Tiny:
+    """Eight by four weights, whose metric says which of them are left."""
+
+    rate = 0.0
+
+    def init(self, key):
+        return {"kernel": 1 + jax.random.uniform(key, (8, 4))}
+
+    def sample(self, key):
+        return jax.random.normal(key, (4, 8))
+
+    def logits(self, params, x):
+        return x @ params["kernel"]
+
+    def loss(self, params, batch):
+        return (self.logits(params, batch) ** 2).mean()
+
+    def evaluate(self, params):
+        return (2.0 ** jnp.arange(32) * (params["kernel"].ravel() != 0)).sum()
+
+
+def test_each_seed_draws_its_own_order():
+    dense = {"kernel": 1 + jnp.ones((3, 8, 4))}
+    for values, kept in (
+        criteria.prune_at_once(Tiny(), dense, "random", 1, [0.5]),
+        criteria.prune_gradually(Tiny(), dense, "random", 12, [0.5]),
+    ):
+        assert kept.tolist() == [[16, 16, 16]]
+        assert len(set(values[0].tolist())) == 3
+
+
+def test_each_seed_has_batches_of_its_own():
+    batches = criteria.calibration(Tiny(), 3, 2)
+    assert [len(of_seed) for of_seed in batches] == [2, 2, 2]
+    assert len({float(batch[0, 0]) for of_seed in batches for batch in of_seed}) == 6
+
+
+def test_dense_is_no_aim(monkeypatch):
+    monkeypatch.setattr(oneshot_aims, "METHODS", {})
+    found = studies.gather(oneshot_aims.units(Tiny(), oneshot_aims.QUICK))
+    assert list(studies.cells(found)[0]) == ["method", "sparsity", "dense"]
 
 
 def cores_of(item):
