@@ -6,9 +6,10 @@ The work is cut into units of a minute or so, such as a method with all seeds an
 unit found is a line of a file in --out, on the disk as soon as it is done: a run that was killed
 goes on where it was. Lines know the code, the settings and the versions that they were made by, and
 others are not used again; --fresh uses none. Figures of two machines are not put into one table.
---jobs processes work side by side, each on its share of the cores; what is timed has all of them
-and no neighbour. --quick is a smoke test: one seed, one level, few steps, on a copy of the page in
---out. --list names the units, and how long those took that are done.
+--jobs processes work side by side, each on its share of the cores; what is timed has all of them,
+and no other process of this command beside it. --quick is a smoke test: one seed, one level, few
+steps, on a copy of the page in --out. --list names the units, and how long those took that are
+done.
 """
 
 import argparse
