@@ -20,10 +20,8 @@ def modules():
 
 
 def names(module):
-    """The public names of a module: its `__all__`, or else what it defines."""
-    of = vars(importlib.import_module(module))
-    own = (n for n, v in of.items() if n[0] != "_" and getattr(v, "__module__", None) == module)
-    return of.get("__all__") or sorted(own)
+    """The public names of a module."""
+    return importlib.import_module(module).__all__
 
 
 def value(full):
