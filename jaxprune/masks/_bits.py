@@ -9,6 +9,8 @@ of a byte changes tiles: XLA's compiler for it then stores the unpacked bits, an
 transposed a leaf it copies all that meets them, at every step.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -42,11 +44,16 @@ def _platform() -> str:
     return jax.default_backend() if device is None else device.platform
 
 
+# Without jit, as in most calls of `init`, each is one program and not one for every operation.
+_program = functools.partial(jax.jit, inline=True)
+
+
 def _packed(mask):
     (bits,) = with_auto_axes(_pack, mask, like=[mask], fit=lambda s: _of_bits(s, mask.shape))
     return bits
 
 
+@_program
 def _pack(mask):
     rows = mask.reshape(*mask.shape[:-2], mask.shape[-2] // 8, 8, mask.shape[-1])
     bits = jnp.zeros((), jnp.uint8)
@@ -68,6 +75,7 @@ def from_bits(bits: jax.Array, like=None) -> jax.Array:
     return mask
 
 
+@_program
 def _unpack(bits):
     shape = (*bits.shape[:-1], 8, bits.shape[-1])
     shift = lax.broadcasted_iota(jnp.int32, shape, len(shape) - 2)

@@ -64,7 +64,11 @@ def masked(plan, tree):
     """Zeros in the place of what the plan removes."""
     paths, values, structure = flatten(tree)
     own = masks(plan)
-    new = {p: jnp.where(own[p], x, 0) for p, x in zip(paths, values, strict=True) if p in own}
+    new = {
+        p: jnp.asarray(np.where(own[p], x, np.zeros((), x.dtype)))
+        for p, x in zip(paths, values, strict=True)
+        if p in own
+    }
     return replaced(structure, paths, values, new)
 
 

@@ -141,7 +141,7 @@ def drawn(rng, shapes):
         else:
             value = rng.uniform(0.3, 1.2, leaf.shape)
             value = -value if "mean" in jax.tree_util.keystr(path) else value
-        return jnp.asarray(value, leaf.dtype)
+        return jnp.asarray(value.astype(leaf.dtype))  # cast by NumPy: no program for each shape
 
     return jax.tree_util.tree_map_with_path(one, shapes)
 

@@ -24,7 +24,7 @@ COURSE = {"sparsity": jp.polynomial(TARGET, begin=BEGIN, end=END), "when": jp.ev
 def dyadic(seed, shape, dtype=jnp.float32):
     """Normal numbers, rounded to 64ths, none of them 0."""
     x = np.round(np.random.default_rng(seed).normal(size=shape) * 64)
-    return jnp.asarray(np.where(x == 0, 1, x) / 64, dtype)
+    return jnp.asarray((np.where(x == 0, 1, x) / 64).astype(dtype))
 
 
 def make_params(dtype=jnp.float32, seed=0):
