@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import heard
 from prune_cases import dyadic, make_grads, make_params
 
 import jaxprune as jp
@@ -103,23 +104,15 @@ def test_group_lasso_is_its_closed_form(pattern, shape, units):
 def test_large_leaves_compile_quickly_and_once():
     """How large units are is known on the host: XLA would fold it for seconds."""
     params = {"kernel": jnp.ones((512, 512))}
-    tx, compiled = jp.group_lasso(0.5, pattern=jp.Block((4, 4))), []
+    tx = jp.group_lasso(0.5, pattern=jp.Block((4, 4)))
     state = tx.init(params)
     updates, state = tx.update(zeros(params), state, params)
     np.testing.assert_allclose(optax.apply_updates(params, updates)["kernel"], 0.5)
 
-    def listen(event, duration, **kwargs):
-        del duration, kwargs
-        if "backend_compile" in event:
-            compiled.append(event)
-
     given = zeros(params)
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with heard() as compiled:
         tx.update(given, state, params)
-        assert not compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
 
 
 def test_very_small_units_go():

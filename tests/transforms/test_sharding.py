@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import heard
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from prune_cases import (
@@ -113,24 +114,16 @@ def test_masks_of_init_lie_where_their_params_lie(name):
 
 def test_a_sharded_run_compiles_once():
     """Steps leave masks where init put them: the second step finds the program of the first."""
-    tx, params, compiled = transform("sgd"), place(big(), P("x")), []
+    tx, params = transform("sgd"), place(big(), P("x"))
     # Scalars are put on one device by init, in optax as here; a run places them once.
     state = jax.tree.map(lambda x: x if x.ndim else place(x, P()), tx.init(params))
     step = jax.jit(lambda i, p, s: advance(tx, i, p, s), donate_argnums=(1, 2))
     steps = [jnp.int32(i) for i in range(STEPS)]
     params, state = step(steps[0], params, state)
 
-    def listen(event, duration, **kwargs):
-        del duration, kwargs
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with heard() as compiled:
         for i in steps[1:]:
             params, state = step(i, params, state)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import heard
 from prune_cases import assert_same, dyadic, make_grads, make_params, masks_by_path, sgd
 
 import jaxprune as jp
@@ -240,28 +241,20 @@ def test_mixed_precision_and_extra_args(name):
 
 @both
 def test_an_update_without_jit_compiles_nothing_new(name):
-    tx, params, compiled = BOTH[name](sgd(), 0.5), make_params(), []
+    tx, params = BOTH[name](sgd(), 0.5), make_params()
     grads = [make_grads(step, params) for step in range(6)]
     state = tx.init(params)
     for step in range(3):
         updates, state = tx.update(grads[step], state, params)
         params = optax.apply_updates(params, updates)
 
-    def listen(event, duration, **kwargs):
-        del duration, kwargs
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with heard() as compiled:
         for step in range(3, 6):
             updates, state = tx.update(grads[step], state, params)
             params = optax.apply_updates(params, updates)
         assert not compiled
-        jax.jit(lambda x: x * 3 + 2.25)(jnp.ones(3))  # the listener does hear compilations
+        jax.jit(lambda x: x * 3 + 2.25)(jnp.ones(3))  # compilations are heard
         assert compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @both
