@@ -210,7 +210,12 @@ def spent(records):
     for begin, end in sorted((one["ended"] - one["seconds"], one["ended"]) for one in records):
         wall += max(0.0, end - max(begin, until))
         until = max(until, end)
-    return f"{cpu / 60:.0f} minutes of a core in {wall / 60:.0f} minutes"
+    return f"{_minutes(cpu)} of a core in {_minutes(wall)}"
+
+
+def _minutes(seconds):
+    whole = round(seconds / 60)
+    return f"{whole} minute{'' if whole == 1 else 's'}"
 
 
 def draw(folder, name, rows):

@@ -71,18 +71,31 @@ def _example(name, read, quick):
     return Section(made, sources, timed=True)
 
 
+# How pages write what the examples call their methods.
+_NAMES = {
+    "wanda": "Wanda",
+    "sparsegpt": "SparseGPT",
+    "sparsegpt, refit": "SparseGPT, refitted",
+    "alps": "ALPS",
+}
+
+
 def _lm(found):
     rows = [{"method": "dense", "dense": f"{found['dense']:.3f}"}]
     for name, columns in found["runs"].items():
         row = {column: f"{run['bits_per_byte']:.3f}" for column, run in columns.items()}
         seconds = sum(run["seconds"] for run in columns.values())
-        rows.append({"method": name} | row | {"s": f"{seconds:.0f}"})
+        rows.append({"method": _NAMES.get(name, name)} | row | {"s": f"{seconds:.0f}"})
     return rows
 
 
 def _encoder(found):
     return [
-        {"method": name, "cosine": f"{run['cosine']:.4f}", "s": f"{run['seconds']:.0f}"}
+        {
+            "method": _NAMES.get(name, name),
+            "cosine": f"{run['cosine']:.4f}",
+            "s": f"{run['seconds']:.0f}",
+        }
         for name, run in found["runs"].items()
     ]
 
