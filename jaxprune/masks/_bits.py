@@ -44,7 +44,8 @@ def _platform() -> str:
     return jax.default_backend() if device is None else device.platform
 
 
-# Without jit, as in most calls of `init`, each is one program and not one for every operation.
+# Without jit, as `init` and `get_masks` are mostly called, each is one program, not one for every
+# operation.
 _program = functools.partial(jax.jit, inline=True)
 
 

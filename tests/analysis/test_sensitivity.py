@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import heard
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -204,24 +205,16 @@ def test_few_programs_for_many_leaves():
     Beside what `prune_params` compiles there are two more programs, which store masks.
     """
     params = {f"{i:02d}": {"kernel": whole_numbers((4, i), i)} for i in range(2, 14)}
-    compiled, traces = [], []
+    traces = []
 
     def metric(params, scale):
         traces.append(scale)
         return weighted_sum(params) * scale
 
-    def listen(event, duration, **kwargs):
-        del duration, kwargs
-        if "backend_compile" in event:
-            compiled.append(event)
-
     batches = [np.float32(1), np.float32(3)]
     prune_params(params, 0.5)
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with heard() as compiled:
         found = sensitivity(metric, params, sparsities=(0.5, 0.7, 0.8), batches=batches)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     assert found.values.shape == (12, 3)
     assert len(traces) == 1
     assert 0 < len(compiled) <= 3

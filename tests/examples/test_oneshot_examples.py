@@ -31,10 +31,12 @@ def assert_exact(layers, sparsity):
 def assert_calibration_helps(runs):
     """The first layer has the same inputs for all: least squares leave less than a mask alone.
 
-    How much less SparseGPT leaves depends on the data, and those are the sources of this Python.
+    How much less depends on the data, which are the sources of this Python: on those of 3.13
+    SparseGPT leaves 0.90 of what magnitude does.
     """
     magnitude, sparsegpt, alps = (next(iter(run["layers"].values()))["error"] for run in runs)
     assert alps < sparsegpt < magnitude
+    assert sparsegpt < 0.95 * magnitude
     assert alps < 0.9 * magnitude
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from compilations import heard
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxprune as jp
@@ -211,19 +212,11 @@ def test_without_any_finite_fitness_the_plain_norm_is_left():
 
 
 def test_what_is_compiled_serves_all_candidates():
-    compiled, after = [], []
+    after = []
     params = make_params(((5, 7), (7, 9)))  # of shapes that no other test has compiled for
 
-    def listen(event, duration, **kwargs):
-        del duration, kwargs
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with heard() as compiled:
         search(params=params, callback=lambda state: after.append(len(compiled)))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     assert len(after) == 10
     assert after[0] == after[-1] == len(compiled) > 0
 

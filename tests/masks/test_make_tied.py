@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tied_oracle as oracle
+from compilations import heard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -249,20 +250,12 @@ def test_under_vmap():
 
 
 def test_nothing_recompiles_when_the_sparsity_or_the_plan_changes():
-    params, compiled = tree(oracle.integers(20)), []
+    params = tree(oracle.integers(20))
     jp.masks.make(params, 0.5, pattern=NET)
 
-    def listen(event, duration, **kwargs):
-        del duration, kwargs
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with heard() as compiled:
         jp.masks.make(params, 0.25, pattern=oracle.net())
         jp.masks.make(params, 0.25, pattern=NET.planned({"stream": 2, "left": 1}))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
     made = jax.jit(lambda s: jp.masks.make(params, s, pattern=NET))
     for sparsity in (0.5, 0.25):
