@@ -20,7 +20,7 @@ from jax import lax
 from rich.console import Console
 
 import jaxprune as jp
-from benchmarks.studies import Size, cells, gather
+from benchmarks.studies import Size, cells, each, gather
 from benchmarks.tables import markdown, table
 from benchmarks.tasks import Digits, Text, fit
 
@@ -47,14 +47,12 @@ def methods(key):
 def train_dense(task, steps, seeds=FULL.seeds):
     """The trained networks, one for each seed, stacked."""
 
-    @jax.jit
-    @jax.vmap
     def run(key):
         init, order = jax.random.split(key)
         rate = optax.cosine_decay_schedule(task.rate, steps)
         return fit(task, optax.adam(rate), task.init(init), order, steps)[0]
 
-    return run(jax.random.split(jax.random.key(0), seeds))
+    return each(run, jax.random.split(jax.random.key(0), seeds))
 
 
 def prune_gradually(task, dense, name, steps, levels=FULL.levels):
@@ -73,13 +71,13 @@ def prune_gradually(task, dense, name, steps, levels=FULL.levels):
         kept = [m.sum() for m in jax.tree.leaves(jp.get_masks(state))]
         return task.evaluate(params), sum(kept)
 
-    keys = jax.random.split(jax.random.key(1), count_of(dense)), draws(count_of(dense))
-    if "allocate" in methods(keys[1][0])[name]:  # solved on the host
-        one = jax.jit(jax.vmap(run, (0, 0, 0, None)), static_argnums=3)
-        found = [one(dense, *keys, level) for level in levels]
-        return np.array([value for value, _ in found]), np.array([kept for _, kept in found])
-    every = jax.jit(jax.vmap(jax.vmap(run, (0, 0, 0, None)), (None, None, None, 0)))
-    return [np.asarray(x) for x in every(dense, *keys, jnp.asarray(levels))]
+    seeds = count_of(dense)
+    own = dense, jax.random.split(jax.random.key(1), seeds), draws(seeds)
+    if "allocate" in methods(own[2][0])[name]:  # solved on the host
+        found = [each(functools.partial(run, level=level), *own) for level in levels]
+        return [np.stack(x) for x in zip(*found, strict=True)]
+    of_level = lambda level: lax.map(lambda own: run(*own, level), own)  # noqa: E731
+    return [np.asarray(x) for x in each(of_level, jnp.asarray(levels))]
 
 
 def prune_at_once(task, dense, name, number, levels=FULL.levels):

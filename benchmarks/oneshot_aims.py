@@ -37,30 +37,42 @@ BATCHES = 8
 
 
 def units(task, size=FULL, steps=STEPS):
-    """Name -> a function that gives rows: all methods and aims, with one seed."""
+    """Name -> a function that gives rows: a method, all aims, with each seed."""
     evaluate = jax.jit(task.evaluate)
     steps = steps // size.shorter
-    train = jax.jit(lambda p, k: fit(task, optax.adamw(task.rate), p, k, steps)[0])
 
-    def of(seed):
-        init, order, *data = jax.random.split(jax.random.key(seed), 2 + BATCHES)
-        params = train(task.init(init), order)
-        batches = [task.sample(key)[:, :-1] for key in data]
-        rows = [{"method": "dense", "sparsity": "", "0.0": [float(evaluate(params))]}]
-        for name, method in METHODS.items():
-            for level in size.levels:
-                row = {"method": name, "sparsity": f"{level:.0%}".replace("%", " %")}
-                for aim, kwargs in AIMS.items():
-                    if kwargs and name in ("magnitude", "Wanda"):
-                        continue  # kept weights are as they were
-                    pruned = oneshot.prune_model(
-                        task.logits, params, batches, sparsity=level, method=method, **kwargs
-                    )[0]
-                    row[aim] = [float(evaluate(pruned))]
-                rows.append(row)
-        return rows
+    @functools.cache
+    def trained():
+        """(params, batches to calibrate with) of each seed."""
+        train = jax.jit(lambda p, k: fit(task, optax.adamw(task.rate), p, k, steps)[0])
+        found = []
+        for seed in range(size.seeds):
+            init, order, *data = jax.random.split(jax.random.key(seed), 2 + BATCHES)
+            batches = [task.sample(key)[:, :-1] for key in data]
+            found.append((train(task.init(init), order), batches))
+        return found
 
-    return {f"seed {seed}": functools.partial(of, seed) for seed in range(size.seeds)}
+    def dense():
+        values = [float(evaluate(params)) for params, _ in trained()]
+        return [{"method": "dense", "sparsity": "", "0.0": values}]
+
+    def of(name):
+        moves = name not in ("magnitude", "Wanda")  # else kept weights are as they were
+        aims = AIMS if moves else {aim: kwargs for aim, kwargs in AIMS.items() if not kwargs}
+        return [
+            {"method": name, "sparsity": f"{level:.0%}".replace("%", " %")}
+            | {aim: values(METHODS[name], level, kwargs) for aim, kwargs in aims.items()}
+            for level in size.levels
+        ]
+
+    def values(method, level, kwargs):
+        options = {"sparsity": level, "method": method, **kwargs}
+        return [
+            float(evaluate(oneshot.prune_model(task.logits, params, batches, **options)[0]))
+            for params, batches in trained()
+        ]
+
+    return {"dense": dense} | {name: functools.partial(of, name) for name in METHODS}
 
 
 def main():

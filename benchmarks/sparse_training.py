@@ -20,7 +20,7 @@ from jax import lax
 from rich.console import Console
 
 import jaxprune as jp
-from benchmarks.studies import Size, cells, gather
+from benchmarks.studies import Size, cells, each, gather
 from benchmarks.tables import markdown, table
 from benchmarks.tasks import Digits, Text
 
@@ -59,7 +59,7 @@ def methods(level, steps, key):
 
 
 def train(task, tx, params, key, steps, *, through=False, pause=None):
-    """(params, masks) after the run, and the params after `pause` steps."""
+    """(params, masks) after the run, and the params after `pause` steps, or None without."""
 
     def step(carry, key):
         params, state = carry
@@ -74,21 +74,20 @@ def train(task, tx, params, key, steps, *, through=False, pause=None):
     state = tx.init(params)
     if not through:
         params = jp.apply_masks(params, jp.get_masks(state))
-    keys = jax.random.split(key, steps)
-    pause = steps if pause is None else pause
-    halfway = lax.scan(step, (params, state), keys[:pause])[0]
-    params, state = lax.scan(step, halfway, keys[pause:])[0]
+    keys, carry, halfway = jax.random.split(key, steps), (params, state), None
+    if pause:
+        carry = lax.scan(step, carry, keys[:pause])[0]
+        halfway = carry[0]
+    params, state = lax.scan(step, carry, keys[pause:])[0]
     masks = jp.get_masks(state)
-    return jp.apply_masks(params, masks), masks, halfway[0]
+    return jp.apply_masks(params, masks), masks, halfway
 
 
 def train_all(task, name, level, steps, seeds=FULL.seeds):
-    """The metric of each seed, sparse and of the dense model on the way."""
+    """The metric of each seed, sparse; and of the dense model on the way, where there is one."""
     through = name in ("Top-KAST", "straight-through")
     pause = steps * 5 // 8 if name == "AC/DC" else None
 
-    @jax.jit
-    @jax.vmap
     def run(key):
         init, order, own = jax.random.split(key, 3)
         rate = optax.cosine_decay_schedule(task.rate, steps)
@@ -96,17 +95,15 @@ def train_all(task, name, level, steps, seeds=FULL.seeds):
         params, _, halfway = train(
             task, tx, task.init(init), order, steps, through=through, pause=pause
         )
-        return task.evaluate(params), task.evaluate(halfway)
+        found = [params] if halfway is None else [params, halfway]
+        return [task.evaluate(params) for params in found]
 
-    sparse, halfway = run(jax.random.split(jax.random.key(0), seeds))
-    return np.asarray(sparse), np.asarray(halfway) if name == "AC/DC" else None
+    return np.asarray(each(run, jax.random.split(jax.random.key(0), seeds)))
 
 
 def dense(task, steps, seeds=FULL.seeds):
     """The metric of each seed, trained dense from the same weights and batches."""
 
-    @jax.jit
-    @jax.vmap
     def run(key):
         init, order, _ = jax.random.split(key, 3)
         params = task.init(init)
@@ -114,21 +111,20 @@ def dense(task, steps, seeds=FULL.seeds):
         kept = jp.keep(tx, jp.masks.make(params, 0.0))
         return task.evaluate(train(task, kept, params, order, steps)[0])
 
-    return np.asarray(run(jax.random.split(jax.random.key(0), seeds)))
+    return np.asarray(each(run, jax.random.split(jax.random.key(0), seeds)))
 
 
 def sparse_units(task, size=FULL):
     """Name -> a function that gives rows: a method at one level."""
-    steps = 2 * task.steps // size.shorter
+    steps, seeds = 2 * task.steps // size.shorter, min(size.seeds, task.most_seeds)
 
     def of_dense():
-        return [{"method": "dense", "0.0": dense(task, steps, size.seeds).tolist()}]
+        return [{"method": "dense", "0.0": dense(task, steps, seeds).tolist()}]
 
     def of(name, level):
-        found, halfway = train_all(task, name, level, steps, size.seeds)
-        rows = [{"method": name, str(level): found.tolist()}]
-        if halfway is not None:
-            rows.append({"method": f"{name}, its dense model", str(level): halfway.tolist()})
+        found = train_all(task, name, level, steps, seeds).tolist()
+        rows = [{"method": name, str(level): found[0]}]
+        rows += [{"method": f"{name}, its dense model", str(level): x} for x in found[1:]]
         return rows
 
     return {"dense": of_dense} | {
@@ -234,9 +230,9 @@ def decay_units(task, size=FULL):
             tx = jp.prune(optimizer, sparsity=ramp, when=jp.every(max(steps // 50, 1)))
             return task.evaluate(train(task, tx, task.init(init), order, steps)[0])
 
-        every = jax.jit(jax.vmap(jax.vmap(run, (0, None)), (None, 0)))
         keys = jax.random.split(jax.random.key(0), size.seeds)
-        found = every(keys, jnp.asarray(size.levels))
+        of_level = lambda level: lax.map(lambda key: run(key, level), keys)  # noqa: E731
+        found = each(of_level, jnp.asarray(size.levels))
         levels = {str(s): v.tolist() for s, v in zip(size.levels, found, strict=True)}
         return [{"method": name} | levels]
 
@@ -265,7 +261,7 @@ def main():
         make_task, units = TASKS[name]
         task = make_task()
         results[name] = gather(units(task, size))
-        title = f"{name}: {task.unit}, mean of {size.seeds} seeds (lowest to highest)"
+        title = f"{name}: {task.unit}, mean of the seeds (lowest to highest)"
         rows = cells(results[name])
         Console(width=180).print(table(title, rows))
         tables.append(f"{name}\n\n{markdown(rows)}\n")

@@ -6,6 +6,9 @@ lists hold a figure for each seed; rows of different units that say the same are
 
 import dataclasses
 
+import jax
+from jax import lax
+
 from benchmarks.tables import spread
 
 
@@ -22,6 +25,15 @@ class Size:
     seeds: int
     levels: tuple[float, ...] = ()
     shorter: int = 1
+
+
+def each(run, *args):
+    """What `run` gives for each entry of arrays, one after the other in one program.
+
+    Networks that are trained side by side, by vmap, take as long, and their program takes twice as
+    long to compile.
+    """
+    return jax.jit(lambda args: lax.map(lambda own: run(*own), args))(args)
 
 
 def gather(units):
