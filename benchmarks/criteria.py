@@ -20,7 +20,7 @@ from jax import lax
 from rich.console import Console
 
 import jaxprune as jp
-from benchmarks.studies import Size, cells, each, gather
+from benchmarks.studies import Size, cells, each, each_at, gather
 from benchmarks.tables import markdown, table
 from benchmarks.tasks import Digits, Text, fit
 
@@ -76,8 +76,7 @@ def prune_gradually(task, dense, name, steps, levels=FULL.levels):
     if "allocate" in methods(own[2][0])[name]:  # solved on the host
         found = [each(functools.partial(run, level=level), *own) for level in levels]
         return [np.stack(x) for x in zip(*found, strict=True)]
-    of_level = lambda level: lax.map(lambda own: run(*own, level), own)  # noqa: E731
-    return [np.asarray(x) for x in each(of_level, jnp.asarray(levels))]
+    return [np.asarray(x) for x in each_at(run, jnp.asarray(levels), *own)]
 
 
 def prune_at_once(task, dense, name, number, levels=FULL.levels):

@@ -16,7 +16,6 @@ class Digits:
     """A network of three layers, 64-300-100-10, on scikit-learn's digits; accuracy in %."""
 
     unit, steps, rate, batch = "test accuracy, %", 480, 2e-3, 64
-    most_seeds = 5
 
     def __init__(self):
         images, labels = load_digits(return_X_y=True)
@@ -59,7 +58,6 @@ class Text:
     """A decoder of two blocks on the standard library's sources; loss in bits per byte."""
 
     unit, steps, rate, batch = "bits per byte", 300, 3e-3, 16
-    most_seeds = 3  # that there is time for
     width, heads, context, blocks = 64, 4, 48, 2
 
     def __init__(self):

@@ -7,13 +7,24 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import processes
 import pytest
 from rich.console import Console
 
-from benchmarks import criteria, files, oneshot_aims, pages, results, sections, studies
+from benchmarks import (
+    criteria,
+    files,
+    oneshot_aims,
+    pages,
+    results,
+    sections,
+    sparse_training,
+    studies,
+)
 from benchmarks.environment import ROOT
 from benchmarks.pool import side_by_side
 from benchmarks.sections import SECTIONS
+from jaxprune import oneshot
 
 PROGRAM = """
 import os, pathlib, signal, sys, time
@@ -44,12 +55,11 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     (tmp_path / "program.py").write_text(PROGRAM)
     codes = [
         subprocess.run(
             [sys.executable, tmp_path / "program.py", tmp_path],
-            env={**os.environ, "PYTHONPATH": path},
+            env=processes.environment(),
             check=False,
             timeout=50,  # of the worker, too, which has the same output
             stdout=subprocess.PIPE,
@@ -163,19 +173,19 @@ def test_an_example_runs_with_this_package_and_dense_has_a_column(tmp_path, monk
 class Tiny:
     """Eight by four weights, whose metric says which of them are left."""
 
-    rate = 0.0
+    rate, steps, width = 0.0, 24, 8
 
     def init(self, key):
         return {"kernel": 1 + jax.random.uniform(key, (8, 4))}
 
     def sample(self, key):
-        return jax.random.normal(key, (4, 8))
+        return jax.random.normal(key, (4, self.width))
 
     def logits(self, params, x):
         return x @ params["kernel"]
 
     def loss(self, params, batch):
-        return (self.logits(params, batch) ** 2).mean()
+        return (self.logits(params, batch[:, :8]) ** 2).mean()
 
     def evaluate(self, params):
         return (2.0 ** jnp.arange(32) * (params["kernel"].ravel() != 0)).sum()
@@ -191,6 +201,24 @@ def test_each_seed_draws_its_own_order():
         assert len(set(values[0].tolist())) == 3
 
 
+def test_levels_are_rows_and_seeds_are_columns():
+    dense = {"kernel": 1 + jnp.ones((3, 8, 4))}
+    for name in ("random", "magnitude, ERK"):  # which is solved on the host
+        values, kept = criteria.prune_gradually(Tiny(), dense, name, 12, [0.25, 0.5])
+        assert kept.tolist() == [[24] * 3, [16] * 3]
+        assert values.shape == (2, 3)
+
+
+def test_ac_dc_gives_a_row_for_its_dense_model():
+    units = sparse_training.sparse_units(Tiny(), studies.Size(seeds=2, levels=(0.5,)))
+    sparse, dense = units["AC/DC, 0.5"]()
+    assert (sparse["method"], dense["method"]) == ("AC/DC", "AC/DC, its dense model")
+    assert len(sparse["0.5"]) == len(dense["0.5"]) == 2
+    (static,) = units["static, 0.5"]()
+    assert max(static["0.5"]) < 2.0**32
+    assert units["dense"]() == [{"method": "dense", "0.0": [2.0**32] * 2}]  # as float32 rounds it
+
+
 def test_each_seed_has_batches_of_its_own():
     batches = criteria.calibration(Tiny(), 3, 2)
     assert [len(of_seed) for of_seed in batches] == [2, 2, 2]
@@ -201,6 +229,17 @@ def test_dense_is_no_aim(monkeypatch):
     monkeypatch.setattr(oneshot_aims, "METHODS", {})
     found = studies.gather(oneshot_aims.units(Tiny(), oneshot_aims.QUICK))
     assert list(studies.cells(found)[0]) == ["method", "sparsity", "dense"]
+
+
+def test_a_method_has_a_figure_for_each_aim_and_seed(monkeypatch):
+    methods = {"magnitude": oneshot.magnitude(), "SparseGPT": oneshot.sparsegpt()}
+    monkeypatch.setattr(oneshot_aims, "METHODS", methods)
+    monkeypatch.setattr(Tiny, "width", 9)  # of which targets are the last
+    units = oneshot_aims.units(Tiny(), studies.Size(seeds=2, levels=(0.5,)), steps=2)
+    (plain,), (moved,) = units["magnitude"](), units["SparseGPT"]()
+    assert list(plain) == ["method", "sparsity", next(iter(oneshot_aims.AIMS))]
+    assert list(moved) == ["method", "sparsity", *oneshot_aims.AIMS]
+    assert {len(x) for row in (plain, moved) for x in row.values() if isinstance(x, list)} == {2}
 
 
 def cores_of(item):
