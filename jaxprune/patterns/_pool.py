@@ -1,7 +1,9 @@
 """Mean scores of units, the same in whatever order and on how many devices they are added."""
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -13,6 +15,7 @@ _BITS = 30  # of each score, below the largest of its unit
 _MOST = 1 << 24  # scores to add before limbs are carried
 
 
+@functools.partial(jax.jit, static_argnames="axes", inline=True)  # one program, without jit too
 def mean(scores, axes, number=None):
     """The mean of `scores` along `axes`, in float32.
 

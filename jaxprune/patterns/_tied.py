@@ -219,7 +219,7 @@ class Tied:
             own = [m for m in self.members if m.group == number]
             padded = [along[m.path, m.axis] for m in own] + [jnp.zeros((1,), jnp.float32)]
             where = _places(np.concatenate([m.units.array for m in own]), group.size)
-            found.append(_total(jnp.concatenate(padded)[where], (1,)))
+            found.append(_pool.total(jnp.concatenate(padded)[where], (1,)))
         return found
 
     def expand(self, masks: Sequence[jax.Array]) -> dict[str, jax.Array]:
@@ -276,14 +276,11 @@ def _check_members(groups, members):
             )
 
 
-_total = jax.jit(_pool.total, static_argnums=1)  # outside of jit compiled once for each shape
-
-
 def _along(values, axis):
     """The sum at each index of an axis, float32."""
     if values.size == 0:
         return jnp.zeros((values.shape[axis],), jnp.float32)
-    return _total(values, tuple(a for a in range(values.ndim) if a != axis))
+    return _pool.total(values, tuple(a for a in range(values.ndim) if a != axis))
 
 
 def _places(units, size):

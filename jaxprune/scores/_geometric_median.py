@@ -1,5 +1,8 @@
 """Geometric median: what the other filters can stand in for."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -16,15 +19,16 @@ def _geometric_median(w, *, path, pattern):
         )
     if w.size == 0:
         return jnp.zeros(w.shape, jnp.float32)
+    return with_auto_axes(functools.partial(_scores, pattern=pattern), w, like=[w])[0]
+
+
+@functools.partial(jax.jit, static_argnames="pattern", inline=True)  # one program, without jit too
+def _scores(w, pattern):
     view, axes = pattern.view(w.shape)
-
-    def score(w):
-        x = jnp.asarray(w, jnp.float32).reshape(view)
-        x = jnp.moveaxis(x, axes, range(len(axes)))
-        scores = _sums_of_distances(x, len(axes)).transpose(np.argsort(axes))
-        return [pattern.expand(scores, w.shape)]
-
-    return with_auto_axes(score, w, like=[w])[0]
+    x = jnp.asarray(w, jnp.float32).reshape(view)
+    x = jnp.moveaxis(x, axes, range(len(axes)))
+    scores = _sums_of_distances(x, len(axes)).transpose(np.argsort(axes))
+    return [pattern.expand(scores, w.shape)]
 
 
 def _sums_of_distances(x, number):

@@ -1,6 +1,7 @@
 """Scores relative to the norm of their leaf, so that leaves can be ranked together."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -33,8 +34,7 @@ def l1_norm(x: jax.Array) -> jax.Array:
       >>> scores.l1_norm(jnp.array([3.0, -4.0]))
       Array(7., dtype=float32)
     """
-    x, largest, scale, back = _scaled(x)
-    return jnp.where(jnp.isfinite(largest), _sum(x * scale) * back, largest)
+    return _norm(x, squared=False)
 
 
 def l2_norm(x: jax.Array) -> jax.Array:
@@ -57,9 +57,7 @@ def l2_norm(x: jax.Array) -> jax.Array:
       >>> scores.l2_norm(jnp.array([3.0, -4.0]))
       Array(5., dtype=float32)
     """
-    x, largest, scale, back = _scaled(x)
-    norm = jnp.sqrt(_sum(jnp.square(x * scale))) * back
-    return jnp.where(jnp.isfinite(largest), norm, largest)
+    return _norm(x, squared=True)
 
 
 def normalized(
@@ -133,6 +131,13 @@ class _Normalized:
         return jnp.where(finite, relative, scores)
 
 
+@functools.partial(jax.jit, static_argnames="squared", inline=True)  # one program, without jit too
+def _norm(x, squared):
+    x, largest, scale, back = _scaled(x)
+    norm = jnp.sqrt(_sum(jnp.square(x * scale))) if squared else _sum(x * scale)
+    return jnp.where(jnp.isfinite(largest), norm * back, largest)
+
+
 def _scaled(x):
     """|x| as float32, its largest, a power of two that brings that into [1, 4), and its inverse."""
     x = jnp.abs(x.astype(jnp.float32))
@@ -144,7 +149,6 @@ def _scaled(x):
     return x, largest, scale, back
 
 
-@jax.jit
 def _sum(x):
     """The sum of numbers in [0, 16), by digits so short that int32 holds their sums."""
     width = min(15, 31 - max(x.shape, default=0).bit_length())

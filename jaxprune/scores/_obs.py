@@ -5,6 +5,7 @@ import functools
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -14,6 +15,8 @@ from jaxprune._sharding import num_devices, with_auto_axes
 from jaxprune.scores._criterion import Criterion, Memory
 
 _AT_ONCE = 1 << 20  # elements of blocks that are inverted side by side, to stay in a cache
+# Without jit, too, what is done to a leaf is one program, not one for every operation.
+_program = functools.partial(jax.jit, static_argnames="cut", inline=True)
 
 
 class Fisher(NamedTuple):
@@ -77,82 +80,91 @@ class _Surgeon:
 
     def init(self, w):
         w = jnp.zeros_like(w, dtype=jnp.float32)
-        (outer,) = with_auto_axes(self._outer, w, like=[w], fit=self.cut.sharding)
-        return Fisher(outer, jnp.zeros((), jnp.int32))
+        return Fisher(self._outer(w, w), jnp.zeros((), jnp.int32))
 
-    def _outer(self, g):
-        g = self.cut.apart(g)
-        return [g[..., :, None] * g[..., None, :]]
+    def _outer(self, g, w):
+        run = functools.partial(_outer, cut=self.cut)
+        return with_auto_axes(run, g, like=[w], fit=self.cut.sharding)[0]
 
     def update(self, memory, w, grad):
         # A weight of 0 is pruned: it does not move, and others must not count on it.
         g = jnp.where(w != 0, grad, jnp.zeros((), grad.dtype)).astype(jnp.float32)
-        (outer,) = with_auto_axes(self._outer, g, like=[w], fit=self.cut.sharding)
-        return Fisher(memory.outer + outer, memory.number + 1)
-
-    def fisher(self, outer, number):
-        """The mean of outer products, damped: by no less than float32 needs to invert it."""
-        mean = outer / jnp.maximum(number, 1).astype(jnp.float32)
-        eps = mean.shape[-1] * float(jnp.finfo(jnp.float32).eps)
-        least = eps * jnp.trace(mean, axis1=-2, axis2=-1)[..., None, None]
-        return mean + (self.damp + least) * _eye_like(mean)
+        return Fisher(memory.outer + self._outer(g, w), memory.number + 1)
 
     def score(self, w, path, pattern, memory):
         run = functools.partial(self._score, path=path, pattern=pattern)
         return with_auto_axes(run, w, memory, like=[w])[0]
 
     def compensate(self, w, mask, memory):
-        return with_auto_axes(self._compensate, w, mask, memory, like=[w])[0]
+        run = functools.partial(_compensated, damp=self.damp, cut=self.cut)
+        return with_auto_axes(run, w, mask, memory, like=[w])[0]
 
     def _score(self, w, memory, path, pattern):
-        single = pattern is None or pattern.num_units(w.shape) == w.size
-        unit = jnp.zeros((), jnp.int32)
-        if not single:
-            units = jnp.arange(pattern.num_units(w.shape), dtype=jnp.int32)
-            unit = self.cut.apart(pattern.expand(units, w.shape), fill=-1)
-        blocks = self.cut.apart(w.astype(jnp.float32))
-
-        def one(outer, w, unit):
-            fisher = self.fisher(outer, memory.number)
-            if single:
-                return 0.5 * jnp.square(w) / jnp.diagonal(_inverse(fisher), axis1=-2, axis2=-1)
-            # With other units' entries 0, the inverse falls apart into the inverses of units.
-            same = unit[..., :, None] == unit[..., None, :]
-            return 0.5 * w * _solve(jnp.where(same, _inverse(fisher), 0), w)
-
-        scores = _per_block(one, memory.outer, blocks, jnp.broadcast_to(unit, blocks.shape))
-        if not is_traced(scores):
-            self.check(scores, blocks, path)
-        number = jnp.maximum(memory.number, 1).astype(jnp.float32)
-        diagonal = jnp.diagonal(memory.outer, axis1=-2, axis2=-1) / number + self.damp
-        simple = 0.5 * diagonal * jnp.square(blocks)
-        bad = jnp.any(jnp.isnan(scores) & ~jnp.isnan(blocks), axis=-1, keepdims=True)
-        return [self.cut.together(jnp.where(bad, simple, scores), w.shape)]
-
-    def check(self, scores, blocks, path):
-        bad = int(jnp.any(jnp.isnan(scores) & ~jnp.isnan(blocks), axis=-1).sum())
-        if bad:
+        scores, bad = _scored(w, memory, damp=self.damp, cut=self.cut, pattern=pattern)
+        if not is_traced(bad) and bad:
             raise ValueError(
-                f"{bad} blocks of the Fisher matrix of {path} are not positive definite in "
+                f"{int(bad)} blocks of the Fisher matrix of {path} are not positive definite in "
                 f"float32 with damp={self.damp:g}: squares of gradients overflow, or damp is too "
                 "small for them; scale the loss down, or raise damp."
             )
+        return [scores]
 
-    def _compensate(self, w, mask, memory):
-        blocks = self.cut.apart(w.astype(jnp.float32))
-        kept = self.cut.apart(mask, fill=True)
 
-        def one(outer, w, kept):
-            fisher = self.fisher(outer, memory.number)
-            pull = jnp.einsum(
-                "...ij,...j->...i", fisher, jnp.where(kept, 0, w), precision="highest"
-            )
-            both = kept[..., :, None] & kept[..., None, :]
-            moved = _solve(jnp.where(both, fisher, _eye_like(fisher)), jnp.where(kept, pull, 0))
-            return w + jnp.where(kept & jnp.isfinite(moved), moved, 0)
+@_program
+def _outer(g, cut):
+    g = cut.apart(g)
+    return [g[..., :, None] * g[..., None, :]]
 
-        moved = self.cut.together(_per_block(one, memory.outer, blocks, kept), w.shape)
-        return [jnp.where(mask & (w != 0), moved, w).astype(w.dtype)]
+
+@functools.partial(_program, static_argnames=("cut", "pattern"))
+def _scored(w, memory, damp, cut, pattern):
+    """Scores, and how many blocks have no inverse."""
+    single = pattern is None or pattern.num_units(w.shape) == w.size
+    unit = jnp.zeros((), jnp.int32)
+    if not single:
+        units = jnp.arange(pattern.num_units(w.shape), dtype=jnp.int32)
+        unit = cut.apart(pattern.expand(units, w.shape), fill=-1)
+    blocks = cut.apart(w.astype(jnp.float32))
+
+    def one(outer, w, unit):
+        inverse = _inverse(_fisher(outer, memory.number, damp))
+        if single:
+            return 0.5 * jnp.square(w) / jnp.diagonal(inverse, axis1=-2, axis2=-1)
+        # With other units' entries 0, the inverse falls apart into the inverses of units.
+        same = unit[..., :, None] == unit[..., None, :]
+        return 0.5 * w * _solve(jnp.where(same, inverse, 0), w)
+
+    scores = _per_block(one, memory.outer, blocks, jnp.broadcast_to(unit, blocks.shape))
+    number = jnp.maximum(memory.number, 1).astype(jnp.float32)
+    diagonal = jnp.diagonal(memory.outer, axis1=-2, axis2=-1) / number + damp
+    simple = 0.5 * diagonal * jnp.square(blocks)
+    bad = jnp.any(jnp.isnan(scores) & ~jnp.isnan(blocks), axis=-1, keepdims=True)
+    found = cut.together(jnp.where(bad, simple, scores), w.shape)
+    return found, bad.sum(dtype=jnp.int32)
+
+
+@_program
+def _compensated(w, mask, memory, damp, cut):
+    blocks = cut.apart(w.astype(jnp.float32))
+    kept = cut.apart(mask, fill=True)
+
+    def one(outer, w, kept):
+        fisher = _fisher(outer, memory.number, damp)
+        pull = jnp.einsum("...ij,...j->...i", fisher, jnp.where(kept, 0, w), precision="highest")
+        both = kept[..., :, None] & kept[..., None, :]
+        moved = _solve(jnp.where(both, fisher, _eye_like(fisher)), jnp.where(kept, pull, 0))
+        return w + jnp.where(kept & jnp.isfinite(moved), moved, 0)
+
+    moved = cut.together(_per_block(one, memory.outer, blocks, kept), w.shape)
+    return [jnp.where(mask & (w != 0), moved, w).astype(w.dtype)]
+
+
+def _fisher(outer, number, damp):
+    """The mean of outer products, damped: by no less than float32 needs to invert it."""
+    mean = outer / jnp.maximum(number, 1).astype(jnp.float32)
+    eps = mean.shape[-1] * float(jnp.finfo(jnp.float32).eps)
+    least = eps * jnp.trace(mean, axis1=-2, axis2=-1)[..., None, None]
+    return mean + (damp + least) * _eye_like(mean)
 
 
 def _per_block(function, *arrays):

@@ -71,7 +71,7 @@ def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Arra
       bool, the shape of `scores`.
 
     Raises:
-      TypeError: `scores` is not a float array.
+      TypeError: `scores` is not a float array, or a number not whole.
       ValueError: n > m, or the axis cannot be divided.
 
     Example:
@@ -82,6 +82,7 @@ def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Arra
     """
     scores = jnp.asarray(scores)
     _keys.check_dtype(scores.dtype, "scores")
+    n, m, axis = (_whole(x, name) for x, name in ((n, "n"), (m, "m"), (axis, "axis")))
     if not 0 <= n <= m or m < 1:
         raise ValueError(f"n={n}, m={m}: keep n of every m with 0 <= n <= m and m >= 1.")
     if not -scores.ndim <= axis < scores.ndim:
@@ -96,6 +97,14 @@ def top_n_of_m(scores: jax.Array, n: int, m: int, *, axis: int = -1) -> jax.Arra
     return mask
 
 
+def _whole(number, name):
+    try:
+        return operator.index(number)
+    except TypeError as error:
+        raise TypeError(f"{name}={number!r} must be a whole number that is known.") from error
+
+
+@functools.partial(jax.jit, static_argnames=("n", "m", "axis"), inline=True)
 def _top_n_along(scores, n, m, axis):
     shape = (*scores.shape[:axis], scores.shape[axis] // m, m, *scores.shape[axis + 1 :])
     keys = _keys.to_keys(lax.stop_gradient(scores)).reshape(shape)

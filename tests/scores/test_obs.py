@@ -173,12 +173,14 @@ def test_blocks_of_one_are_obd():
 
 
 def test_many_blocks_are_made_in_parts():
-    """More than fit side by side: the same scores as leaf by leaf."""
+    """More than fit side by side on one device: the same scores as leaf by leaf."""
     shape = (64, 40 * 32)
     w = jnp.asarray(RNG.normal(size=shape), jnp.float32)
     gradients = jnp.asarray(RNG.normal(size=(3, *shape)), jnp.float32)
     score = scores.obs(64, damp=DAMP)
-    whole = scored(score, w, fed(score, w, gradients))
+    auto = (jax.sharding.AxisType.Auto,)
+    with jax.set_mesh(jax.make_mesh((1,), ("x",), axis_types=auto, devices=jax.devices()[:1])):
+        whole = scored(score, w, fed(score, w, gradients))
     part = scored(score, w[:, :40], fed(score, w[:, :40], gradients[..., :40]))
     np.testing.assert_allclose(whole[:, :40], part, rtol=1e-4)
 

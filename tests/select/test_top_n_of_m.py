@@ -55,3 +55,19 @@ def test_an_axis_that_m_does_not_divide(m, axis, message):
 def test_scores_are_floats():
     with pytest.raises(TypeError, match="scores has dtype int32"):
         select.top_n_of_m(jnp.ones((4, 8), jnp.int32), 1, 4)
+
+
+SCORES = jnp.asarray(np.random.default_rng(0).normal(size=(8, 6)), jnp.float32)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("n", 2.0), ("m", "4"), ("axis", None)])
+def test_numbers_of_n_of_m_are_whole(argument, value):
+    numbers = {"n": 2, "m": 4, "axis": 0} | {argument: value}
+    with pytest.raises(TypeError, match=f"{argument}={value!r} must be a whole number"):
+        select.top_n_of_m(SCORES, **numbers)
+
+
+def test_n_may_be_an_array_that_is_known():
+    w = SCORES
+    found = select.top_n_of_m(w, jnp.int32(2), np.int64(4), axis=0)
+    np.testing.assert_array_equal(found, select.top_n_of_m(w, 2, 4, axis=0))

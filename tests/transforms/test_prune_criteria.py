@@ -391,6 +391,11 @@ def test_memories_lie_where_their_params_lie(name, kind):
     if name in ("snip", "accumulated", "movement"):
         for memory in jax.tree.leaves(state.score_state.memory):
             assert memory.sharding.is_equivalent_to(split, 2)
+    if name == "obs":
+        outputs = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+        blocks = [x for x in jax.tree.leaves(state.score_state.memory) if x.ndim == 4]
+        assert blocks
+        assert all(x.sharding.is_equivalent_to(outputs, 4) for x in blocks)
 
 
 # --- what else a criterion may need ---------------------------------------------------------------
