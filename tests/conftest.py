@@ -18,7 +18,7 @@ settings.load_profile("strict")
 
 QUICK = "jax_disable_most_optimizations"
 MAPS = pathlib.Path("/proc/self/maps")
-MANY_MAPS = 20_000
+MANY_MAPS = 45_000
 
 
 def pytest_addoption(parser):

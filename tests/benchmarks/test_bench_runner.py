@@ -3,10 +3,10 @@
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 
+import processes
 import pytest
 
 from benchmarks import __main__ as runner
@@ -18,9 +18,8 @@ DOCS = environment.ROOT / "docs"
 
 def bench(out, *args):
     """What the command prints and its exit code."""
-    path = os.pathsep.join([str(environment.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(out), *args]
-    env = {**os.environ, "PYTHONPATH": path, "COLUMNS": "500"}
+    env = {**processes.environment(), "COLUMNS": "500"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr, done.returncode
 
@@ -86,6 +85,7 @@ def test_a_part_that_fails_is_named_and_the_others_are_made(tmp_path):
     printed, code = bench(tmp_path, "--only", "scale", "paper", "--fresh")
     assert code == 1
     assert "scale FAILED: exit code 1" in printed
+    assert "IsADirectoryError" in printed
     assert "paper FAILED" not in printed
     assert (tmp_path / "paper.json").exists()
 

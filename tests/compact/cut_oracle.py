@@ -1,5 +1,6 @@
 """Masks, cuts and comparisons in NumPy, by the members of groups: no axes, no programs."""
 
+import functools
 import zlib
 
 import jax
@@ -84,19 +85,32 @@ def smaller(plan, arrays):
     return {path: one(path, x) for path, x in arrays.items()}
 
 
-def values(function, tree, args, weights, gradients=True):
-    """Results, and path -> gradient of their sum of squares by the weights."""
-    paths, own, structure = flatten(tree)
-    moving = {path: x for path, x in zip(paths, own, strict=True) if path in weights}
+def program(function, weights, gradients):
+    """Compiled (tree, args) -> results, and path -> gradient of their squares by the weights."""
 
-    def loss(moving):
-        made = jax.tree.leaves(function(replaced(structure, paths, own, moving), *args))
-        return sum(jnp.square(x).sum() for x in made), made
+    def run(tree, args):
+        paths, own, structure = flatten(tree)
+        moving = {path: x for path, x in zip(paths, own, strict=True) if path in weights}
 
-    if not gradients:
-        return [np.asarray(x) for x in jax.jit(loss)(moving)[1]], {}
-    (_, made), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(moving)
-    return [np.asarray(x) for x in made], {path: np.asarray(g) for path, g in grads.items()}
+        def loss(moving):
+            made = jax.tree.leaves(function(replaced(structure, paths, own, moving), *args))
+            return sum(jnp.square(x).sum() for x in made), made
+
+        if not gradients:
+            return loss(moving)[1], {}
+        (_, made), grads = jax.value_and_grad(loss, has_aux=True)(moving)
+        return made, grads
+
+    return jax.jit(run)
+
+
+_kept = functools.lru_cache(maxsize=256)(program)
+
+
+def whole_program(groups, gradients=True):
+    """The same of the network that was traced; tests that ask for it again compile nothing."""
+    weights = frozenset(leaf.path for leaf in groups.leaves if leaf.weight)
+    return _kept(groups.apply, weights, gradients)
 
 
 def errors(plan, params, args, gradients=True, function=None):
@@ -105,14 +119,16 @@ def errors(plan, params, args, gradients=True, function=None):
     Gradients below a hundredth of the largest count as that large: sums that cancel have rounding.
     """
     weights = {leaf.path for leaf in plan.groups.leaves if leaf.weight}
-    whole = plan.groups.apply if function is None else function
-    run = plan.apply if function is None else plan.wrap(function)
+    whole = whole_program(plan.groups, gradients)
+    run = plan.apply
+    if function is not None:
+        whole, run = program(function, weights, gradients), plan.wrap(function)
     zeros = masked(plan, params)
     small = plan.cut(zeros)
     for path, x in smaller(plan, leaves(zeros)).items():
         np.testing.assert_array_equal(leaves(small)[path], x)
-    expected, slopes = values(whole, zeros, args, weights, gradients)
-    got, small_slopes = values(run, small, args, weights, gradients)
+    expected, slopes = jax.device_get(whole(zeros, args))
+    got, small_slopes = jax.device_get(program(run, weights, gradients)(small, args))
     slopes = smaller(plan, slopes)
     largest = max((np.abs(g).max(initial=0) for g in slopes.values()), default=0)
     forward = [error(a, b) for a, b in zip(got, expected, strict=True)]

@@ -1,11 +1,10 @@
 """Networks with axes that cannot be cut, or not as if masked: what is found in each."""
 
-import functools
-
 import cut_oracle as oracle
 import jax
 import numpy as np
 import pytest
+import zoo
 from zoo import AWKWARD
 
 from jaxprune import compact
@@ -130,10 +129,8 @@ DIFFERENT = {
 }
 
 
-@functools.cache
 def traced(name):
-    apply, params, args = CASES[name].make(jax.random.key(3))
-    return compact.trace_groups(apply, params, *args), params, args
+    return zoo.traced(CASES[name])
 
 
 def test_every_one_is_judged():

@@ -1,14 +1,11 @@
 """Every network of the zoo, cut at random: it computes what the masked one does."""
 
-import functools
-
 import cut_oracle as oracle
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zoo import AWKWARD, CASES
+from zoo import AWKWARD, CASES, traced
 
 from jaxprune import compact
 
@@ -16,17 +13,11 @@ EVERY = [case for case in [*CASES, *AWKWARD] if case.name != "raw complex parame
 NAMED = {case.name: case for case in EVERY}
 
 
-@functools.cache
-def traced(name):
-    apply, params, args = NAMED[name].make(jax.random.key(3))
-    return compact.trace_groups(apply, params, *args), params, args
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
 def test_cut_is_masked(case):
     """Results, the gradient of each weight, and each array that was cut."""
-    groups, params, args = traced(case.name)
+    groups, params, args = traced(case)
     plan = oracle.some(groups, case.name)
     errors = oracle.errors(plan, params, args, case.name not in oracle.FORWARD)
     assert max(errors) < 1e-5
@@ -34,7 +25,7 @@ def test_cut_is_masked(case):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_ordinary_network_has_groups_that_lose_weights(case):
-    groups, _, _ = traced(case.name)
+    groups, _, _ = traced(case)
     assert any(not group.flags for group in groups)
     plan = oracle.some(groups, case.name)
     before, after = plan.parameters
@@ -49,7 +40,7 @@ SMALL = ["raw split paths", "raw decoder grouped by reshape", "raw kronecker", "
 @given(st.integers(0, 2**31))
 def test_any_units_of_any_groups(name, seed):
     """Also groups that stay whole, and widths of one."""
-    groups, params, args = traced(name)
+    groups, params, args = traced(NAMED[name])
     rng = np.random.default_rng(seed)
     kept = {}
     for group in groups:

@@ -6,6 +6,9 @@ by convention, so that what is cut wrongly shows. Widths within a network differ
 `CASES` are ordinary networks. `AWKWARD` have axes that cannot be cut, or not without a warning.
 """
 
+import functools
+
+import jax
 import zoo_awkward
 import zoo_awkward_linen
 import zoo_decoders
@@ -14,6 +17,8 @@ import zoo_linen
 import zoo_linen_sequences
 import zoo_nnx
 import zoo_raw
+
+from jaxprune import compact
 
 CASES = [
     *zoo_linen.CASES,
@@ -24,3 +29,10 @@ CASES = [
     *zoo_decoders.CASES,
 ]
 AWKWARD = [*zoo_awkward.CASES, *zoo_awkward_linen.CASES]
+
+
+@functools.cache
+def traced(case):
+    """(groups, params, args) of a network."""
+    apply, params, args = case.make(jax.random.key(3))
+    return compact.trace_groups(apply, params, *args), params, args

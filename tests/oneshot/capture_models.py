@@ -1,4 +1,9 @@
-"""Models of every library, and a way to see the inputs of their layers that shares no code."""
+"""Models of every library, and a way to see the inputs of their layers that shares no code.
+
+NumPy draws what it can: nothing is compiled for it.
+"""
+
+import functools
 
 import equinox as eqx
 import flax.linen as nn
@@ -60,7 +65,19 @@ class Nnx(nnx.Module):
 
 def linen(module, x):
     """(apply, params) of a linen module; other collections are part of apply."""
-    variables = module.init(jax.random.key(0), x)
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name in ("scale", "var"):
+            return jnp.asarray(np.ones(leaf.shape, leaf.dtype))
+        kernel = name not in ("bias", "mean")
+        inputs = leaf.size / leaf.shape[-1]
+        value = rng.normal(size=leaf.shape) / inputs**0.5 if kernel else np.zeros(leaf.shape)
+        return jnp.asarray(value.astype(leaf.dtype))
+
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
     rest = {name: value for name, value in variables.items() if name != "params"}
     return lambda params, x: module.apply({"params": params, **rest}, x), variables["params"]
 
@@ -86,33 +103,35 @@ def equinox_model():
 
 
 def raw_model():
-    keys = jax.random.split(jax.random.key(0), 2)
     params = {
-        "up": {"w": jax.random.normal(keys[0], (6, 16)), "b": jnp.zeros((16,))},
-        "down": [jax.random.normal(keys[1], (16, 5))],
+        "up": {"w": normal(2, 6, 16), "b": jnp.asarray(np.zeros(16, np.float32))},
+        "down": [normal(3, 16, 5)],
     }
     return lambda p, x: jax.nn.relu(x @ p["up"]["w"] + p["up"]["b"][None]) @ p["down"][0], params
 
 
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
 def images(n=4, channels_last=True):
-    x = jax.random.normal(jax.random.key(1), (n, 6, 6, 3))
-    return x if channels_last else jnp.moveaxis(x, -1, 1)
+    return normal(1, n, 6, 6, 3) if channels_last else normal(1, n, 3, 6, 6)
 
 
 def tokens(n=4):
-    return jax.random.randint(jax.random.key(1), (n, 7), 0, 16)
+    return jnp.asarray(np.random.default_rng(1).integers(16, size=(n, 7), dtype=np.int32))
 
 
 def vectors(n=40):
-    return jax.random.normal(jax.random.key(1), (n, 6))
+    return normal(1, n, 6)
 
 
 MODELS = {
     "linen MLP": (lambda: linen(MLP(), vectors()), vectors),
     "linen CNN": (lambda: linen(CNN(), images()), images),
     "linen transformer": (lambda: linen(Transformer(), tokens()), tokens),
-    "NNX": (nnx_model, lambda n=3: jax.random.normal(jax.random.key(1), (n, 9, 6))),
-    "Equinox": (equinox_model, lambda n=4: images(n, channels_last=False)),
+    "NNX": (functools.cache(nnx_model), lambda n=3: normal(1, n, 9, 6)),
+    "Equinox": (functools.cache(equinox_model), lambda n=4: images(n, channels_last=False)),
     "raw": (raw_model, vectors),
 }
 

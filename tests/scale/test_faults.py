@@ -10,9 +10,9 @@ import sys
 import threading
 
 import numpy as np
+import processes
 import pytest
 import train
-import xla_flags
 
 HERE = pathlib.Path(__file__).parent
 LIMIT = 120  # seconds until a process that hangs is ended
@@ -27,20 +27,12 @@ class Training:
     def __init__(self, mode, folder, num_devices):
         self.checkpoints, self.out = folder / "checkpoints", folder / "out.npz"
         self.errors = folder / "errors.txt"
-        path = [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        env = {
-            **os.environ,
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # takes less time to compile
-            "JAX_PLATFORMS": "cpu",
-            "PYTHONPATH": os.pathsep.join(path),
-            "XLA_FLAGS": xla_flags.of_environment(num_devices),
-        }
         command = [sys.executable, "-W", "error", HERE / "train.py", mode]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
                 [*command, self.checkpoints, self.out],
                 bufsize=0,  # a line that was not read is still in the pipe
-                env=env,
+                env=processes.environment(num_devices),
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )

@@ -80,12 +80,16 @@ def masks_of_one_device(how):
 
 
 KEY_LAYOUTS = ("8 by rows", "4 by 2", "8 by layers")
+FEW = ("bounds", "cost", "cost and bounds", "channel", "heads")
 CASES = [
-    *itertools.product(("leaf", "global", "nm", "block"), LAYOUTS, [AxisType.Auto]),
-    *itertools.product(("leaf", "global", "nm", "block"), KEY_LAYOUTS, [AxisType.Explicit]),
-    *itertools.product(("bounds", "cost", "channel", "heads"), KEY_LAYOUTS, [AxisType.Auto]),
-    *itertools.product(("bounds", "cost", "channel", "heads"), ["4 by 2"], [AxisType.Explicit]),
-    *itertools.product(["cost and bounds"], ["4 by 2"], [AxisType.Auto, AxisType.Explicit]),
+    *itertools.product(("global", "block"), LAYOUTS, [AxisType.Auto]),
+    *itertools.product(("leaf", "nm"), [*KEY_LAYOUTS, "8 by columns"], [AxisType.Auto]),
+    *itertools.product(("global", "nm"), KEY_LAYOUTS, [AxisType.Explicit]),
+    *itertools.product(FEW, ["4 by 2"], [AxisType.Auto, AxisType.Explicit]),
+    *itertools.product(
+        ("bounds", "channel", "heads"), ["8 by rows", "8 by layers"], [AxisType.Auto]
+    ),
+    *itertools.product(["block"], ["4 by 2", "8 by rows"], [AxisType.Explicit]),
 ]
 
 

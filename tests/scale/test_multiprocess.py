@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import os
 import pathlib
 import socket
 import subprocess
@@ -10,9 +9,9 @@ import sys
 
 import jax
 import numpy as np
+import processes
 import pytest
 import worker
-import xla_flags
 from jax.sharding import AxisType
 
 HERE = pathlib.Path(__file__).parent
@@ -23,20 +22,12 @@ pytestmark = pytest.mark.slow
 
 def start(process_id, coordinator, num_processes, num_devices, cases, folder):
     """A process of `worker.py`, its words in a file."""
-    path = os.pathsep.join([str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {
-        **os.environ,
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # takes less time to compile
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": path,
-        "XLA_FLAGS": xla_flags.of_environment(num_devices),
-    }
     ids = [str(num_processes), str(process_id)]
     command = [sys.executable, "-W", "error", HERE / "worker.py", coordinator, *ids]
     with (folder / f"{process_id}.txt").open("w") as words:
         return subprocess.Popen(
             [*command, folder / f"{process_id}.npz", *cases],
-            env=env,
+            env=processes.environment(num_devices),
             stdout=words,
             stderr=subprocess.STDOUT,
         )

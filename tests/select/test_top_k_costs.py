@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from select_oracle import DTYPES, special_bits, top_cost
@@ -45,6 +45,7 @@ def totals(groups, costs):
 
 @pytest.mark.parametrize("price", COSTS)
 @pytest.mark.parametrize("name", GROUPS)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_scores(name, price, data):
     leaves = []

@@ -1,9 +1,12 @@
 """Limbs against Python integers, which have no width."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -25,12 +28,17 @@ def value(wide, bits):
     return [(h << bits) + n for h, n in zip(high, low, strict=True)]
 
 
-def four(low, high):
-    """Lists of four: one shape, one compilation."""
+def some(low, high, number=4):
+    """Lists of so many: one shape, one compilation."""
     near = st.integers(-3, 3)
     return st.lists(
-        st.integers(low, high) | near.filter(lambda x: x >= low), min_size=4, max_size=4
+        st.integers(low, high) | near.filter(lambda x: x >= low), min_size=number, max_size=number
     )
+
+
+@functools.cache
+def compiled(function, bits):
+    return jax.jit(functools.partial(function, bits=bits))
 
 
 def sums(bits):
@@ -41,7 +49,7 @@ def sums(bits):
 @pytest.mark.parametrize("bits", BITS)
 @given(data=st.data())
 def test_constants(bits, data):
-    values = data.draw(four(-sums(bits), sums(bits)))
+    values = data.draw(some(-sums(bits), sums(bits)))
     assert value(_wide.constant(values, bits=bits), bits) == values
 
 
@@ -55,56 +63,57 @@ def test_constants_nest():
 @pytest.mark.parametrize("bits", BITS)
 @given(data=st.data())
 def test_int32_there_and_back(bits, data):
-    values = data.draw(four(-(2**31), 2**31 - 1))
-    wide = _wide.from_int32(jnp.array(values, jnp.int32), bits=bits)
+    values = data.draw(some(-(2**31), 2**31 - 1))
+    wide = compiled(_wide.from_int32, bits)(np.array(values, np.int32))
     assert value(wide, bits) == values
-    assert _wide.to_int32(wide, bits=bits).tolist() == values
+    assert compiled(_wide.to_int32, bits)(wide).tolist() == values
 
 
 @pytest.mark.parametrize("bits", BITS)
 @given(data=st.data())
 def test_differences_and_order(bits, data):
-    a, b = data.draw(four(0, sums(bits))), data.draw(four(0, sums(bits)))
+    a, b = data.draw(some(0, sums(bits))), data.draw(some(0, sums(bits)))
     b[0] = a[0]
     x, y = limbs(a, bits), limbs(b, bits)
-    assert value(_wide.subtract(x, y, bits=bits), bits) == [
-        m - n for m, n in zip(a, b, strict=True)
-    ]
-    assert _wide.at_least(x, y, bits=bits).tolist() == [m >= n for m, n in zip(a, b, strict=True)]
+    difference = compiled(_wide.subtract, bits)(x, y)
+    assert value(difference, bits) == [m - n for m, n in zip(a, b, strict=True)]
+    reached = compiled(_wide.at_least, bits)(x, y).tolist()
+    assert reached == [m >= n for m, n in zip(a, b, strict=True)]
     assert _wide.equal(x, y).tolist() == [m == n for m, n in zip(a, b, strict=True)]
 
 
 @pytest.mark.parametrize("bits", BITS)
 @given(data=st.data())
 def test_bounds_and_signs(bits, data):
-    values, edges = data.draw(four(-sums(bits), sums(bits))), data.draw(four(0, sums(bits)))
+    values, edges = data.draw(some(-sums(bits), sums(bits))), data.draw(some(0, sums(bits)))
     low, high = min(edges), max(edges)
-    clipped = _wide.clip(limbs(values, bits), limbs([low], bits), limbs([high], bits), bits)
+    wide = limbs(values, bits)
+    clipped = compiled(_wide.clip, bits)(wide, limbs([low], bits), limbs([high], bits))
     assert value(clipped, bits) == [min(max(v, low), high) for v in values]
-    assert value(_wide.negative(limbs(values, bits), bits), bits) == [-v for v in values]
+    assert value(compiled(_wide.negative, bits)(wide), bits) == [-v for v in values]
 
 
 @pytest.mark.parametrize("bits", BITS)
 @given(data=st.data())
 def test_totals_before(bits, data):
-    values = data.draw(four(0, sums(bits) // 4))
-    before = value(_wide.totals_before(limbs(values, bits), bits), bits)
+    values = data.draw(some(0, sums(bits) // 4))
+    before = value(compiled(_wide.totals_before, bits)(limbs(values, bits)), bits)
     assert before == [sum(values[:i]) for i in range(4)]
 
 
 @pytest.mark.parametrize("bits", BITS)
 @given(data=st.data())
 def test_carry_restores_the_range(bits, data):
-    high, low = data.draw(four(-(2**29), 2**29)), data.draw(four(-(2**29), 2**29))
-    wide = _wide.carry(jnp.array([high, low], jnp.int32).T, bits=bits)
+    high, low = data.draw(some(-(2**29), 2**29)), data.draw(some(-(2**29), 2**29))
+    wide = compiled(_wide.carry, bits)(np.array([high, low], np.int32).T)
     assert value(wide, bits) == [(h << bits) + n for h, n in zip(high, low, strict=True)]
 
 
 @pytest.mark.parametrize("bits", BITS)
 @given(data=st.data())
 def test_floats_are_near(bits, data):
-    values = data.draw(four(-sums(bits), sums(bits)))
-    floats = np.asarray(_wide.to_float(limbs(values, bits), bits=bits)).tolist()
+    values = data.draw(some(-sums(bits), sums(bits)))
+    floats = compiled(_wide.to_float, bits)(limbs(values, bits)).tolist()
     for number, exact in zip(floats, values, strict=True):
         assert abs(number - exact) <= abs(exact) * 2.0**-22
         assert number == exact or abs(exact) >= 2**24
@@ -118,7 +127,7 @@ def test_totals(bits, length, data):
     most = min(2**31 - 1, sums(bits) // length)
     element = st.integers(0, most) | st.sampled_from([0, most])
     counts = data.draw(hnp.arrays(np.int32, (length, 3), elements=element))
-    wide = _wide.total(_wide.from_int32(jnp.asarray(counts), bits), bits)
+    wide = compiled(_wide.total, bits)(compiled(_wide.from_int32, bits)(counts))
     assert value(wide, bits) == [sum(column) for column in counts.T.tolist()]
 
 
@@ -145,10 +154,12 @@ def test_no_counts():
     assert value(_wide.total(jnp.zeros((0, 2), jnp.int32)), _wide.BITS) == [0]
 
 
+# Factors are static, so nothing is compiled once: fewer examples, of more numbers each.
 @pytest.mark.parametrize("bits", BITS)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_products(bits, data):
-    values = data.draw(four(-sums(bits), sums(bits)))
+    values = data.draw(some(-sums(bits), sums(bits), 16))
     most = [sums(bits) // max(abs(v), 1) for v in values]
     factors = [data.draw(st.integers(0, m) | st.sampled_from([0, m])) for m in most]
     product = _wide.times(limbs(values, bits), factors, bits)
@@ -156,12 +167,13 @@ def test_products(bits, data):
 
 
 @pytest.mark.parametrize("bits", BITS)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_how_many_times_a_factor_fits(bits, data):
     """In the range of products: most * factor <= sums, and any limit."""
-    factors = data.draw(four(0, sums(bits)))
+    factors = data.draw(some(0, sums(bits), 16))
     most = [data.draw(st.integers(0, (sums(bits) // 2) // max(f, 1))) for f in factors]
-    anywhere = data.draw(four(-sums(bits), sums(bits)))
+    anywhere = data.draw(some(-sums(bits), sums(bits), 16))
     near = [m * f + data.draw(st.integers(-1, 1)) for m, f in zip(most, factors, strict=True)]
     for limit in (anywhere, near):
         number = _wide.most_times(limbs(limit, bits), factors, limbs(most, bits), bits)

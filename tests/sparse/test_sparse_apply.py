@@ -176,8 +176,8 @@ def dense_and_blocks(apply, w, *args, matrix=PLAIN, tolerance=1e-5):
         loss = lambda f: lambda p, *a: jnp.sum(f(p, *a) ** 2)  # noqa: E731
         y = jax.jit(sparse_apply(apply))(leaf, *args)
         dw, dx = jax.jit(jax.grad(loss(sparse_apply(apply)), (0, 1)))(leaf, *args)
-    close(y, apply(jnp.asarray(w), *args), tolerance)
-    expected_w, expected_x = jax.grad(loss(apply), (0, 1))(jnp.asarray(w), *args)
+    close(y, jax.jit(apply)(w, *args), tolerance)
+    expected_w, expected_x = jax.jit(jax.grad(loss(apply), (0, 1)))(w, *args)
     close(dx, expected_x, tolerance)
     close(sparse.to_dense(dw), np.where(_kept(w, matrix), expected_w, 0), tolerance)
     return [str(w.message) for w in seen]
@@ -370,7 +370,10 @@ class MLP(nn.Module):
 
 
 def linen(module, x):
-    params = module.init(jax.random.key(0), x)["params"]
+    """Drawn by NumPy: nothing is compiled."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
+    params = jax.tree.map(lambda s: jnp.asarray(0.3 * rng.normal(size=s.shape), s.dtype), shapes)
     return lambda p, x: module.apply({"params": p}, x), params, x
 
 

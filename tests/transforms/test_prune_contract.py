@@ -234,7 +234,8 @@ def test_init_called_with_shapes(name):
 def test_no_leaked_tracers(name):
     tx, params = TRANSFORMS[name](), make_params()
     with jax.checking_leaks():
-        jax.jit(lambda p, s: advance(tx, 0, p, s)).trace(params, tx.init(params))
+        state = jax.eval_shape(tx.init, params)
+        jax.jit(lambda p, s: advance(tx, 0, p, s)).trace(params, state)
 
 
 @every_transform
