@@ -85,6 +85,11 @@ def smaller(plan, arrays):
     return {path: one(path, x) for path, x in arrays.items()}
 
 
+def weights_of(groups):
+    """Paths of the leaves that are weights."""
+    return frozenset(leaf.path for leaf in groups.leaves if leaf.weight)
+
+
 def program(function, weights, gradients):
     """Compiled (tree, args) -> results, and path -> gradient of their squares by the weights."""
 
@@ -109,8 +114,7 @@ _kept = functools.lru_cache(maxsize=256)(program)
 
 def whole_program(groups, gradients=True):
     """The same of the network that was traced; tests that ask for it again compile nothing."""
-    weights = frozenset(leaf.path for leaf in groups.leaves if leaf.weight)
-    return _kept(groups.apply, weights, gradients)
+    return _kept(groups.apply, weights_of(groups), gradients)
 
 
 def errors(plan, params, args, gradients=True, function=None):
@@ -118,9 +122,8 @@ def errors(plan, params, args, gradients=True, function=None):
 
     Gradients below a hundredth of the largest count as that large: sums that cancel have rounding.
     """
-    weights = {leaf.path for leaf in plan.groups.leaves if leaf.weight}
-    whole = whole_program(plan.groups, gradients)
-    run = plan.apply
+    weights = weights_of(plan.groups)
+    whole, run = whole_program(plan.groups, gradients), plan.apply
     if function is not None:
         whole, run = program(function, weights, gradients), plan.wrap(function)
     zeros = masked(plan, params)

@@ -5,7 +5,6 @@ Layers are initialized as shapes alone and NumPy draws the values: nothing is co
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -13,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from draws import drawn
 from flax import nnx
 
 
@@ -130,20 +130,6 @@ def raw(apply, shapes, *inputs):
 def generator(key):
     """NumPy's generator from a key."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
-
-
-def drawn(rng, shapes):
-    """Noise for kernels, by their fan-in; vectors such that few units of a relu are dead."""
-
-    def one(path, leaf):
-        if len(leaf.shape) > 1:
-            value = rng.standard_normal(leaf.shape) * math.sqrt(1.5 / math.prod(leaf.shape[:-1]))
-        else:
-            value = rng.uniform(0.3, 1.2, leaf.shape)
-            value = -value if "mean" in jax.tree_util.keystr(path) else value
-        return jnp.asarray(value.astype(leaf.dtype))  # cast by NumPy: no program for each shape
-
-    return jax.tree_util.tree_map_with_path(one, shapes)
 
 
 def _plain(apply):

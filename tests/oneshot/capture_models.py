@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from draws import drawn
 from flax import nnx
 
 
@@ -63,23 +64,17 @@ class Nnx(nnx.Module):
         return self.down(self.attend(nnx.relu(self.up(x))))
 
 
+def variables(module, x):
+    """All collections of a linen module."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    return drawn(np.random.default_rng(0), shapes)
+
+
 def linen(module, x):
     """(apply, params) of a linen module; other collections are part of apply."""
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        name = path[-1].key
-        if name in ("scale", "var"):
-            return jnp.asarray(np.ones(leaf.shape, leaf.dtype))
-        kernel = name not in ("bias", "mean")
-        inputs = leaf.size / leaf.shape[-1]
-        value = rng.normal(size=leaf.shape) / inputs**0.5 if kernel else np.zeros(leaf.shape)
-        return jnp.asarray(value.astype(leaf.dtype))
-
-    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
-    variables = jax.tree_util.tree_map_with_path(draw, shapes)
-    rest = {name: value for name, value in variables.items() if name != "params"}
-    return lambda params, x: module.apply({"params": params, **rest}, x), variables["params"]
+    rest = dict(variables(module, x))
+    params = rest.pop("params")
+    return lambda params, x: module.apply({"params": params, **rest}, x), params
 
 
 def nnx_model():

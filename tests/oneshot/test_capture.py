@@ -14,6 +14,7 @@ from capture_models import (
     linen,
     seen_by_flax,
     tokens,
+    variables,
 )
 from flax import linen as nn
 from jax import lax
@@ -119,7 +120,7 @@ CONVOLUTIONS = {
 def test_the_inputs_of_convolutions_are_their_patches(name):
     x, module = images(), CNN()
     apply, params = linen(module, x)
-    rest = {"batch_stats": {"norm": {"mean": jnp.zeros(8), "var": jnp.ones(8)}}}
+    rest = {"batch_stats": variables(module, x)["batch_stats"]}
     found, _ = captured(apply, params, [x])
     spec = CONVOLUTIONS[name]
     (inputs,) = seen_by_flax(module, params, rest, x)[name]

@@ -50,7 +50,7 @@ def test_a_new_shape_takes_few_programs(name):
 
 
 def test_a_new_damping_takes_none():
-    w = draw(52, 37)
+    w = draw(16, 9)
     obs(w, damp=0.1)
     with heard() as compiled:
         obs(w, damp=0.2)

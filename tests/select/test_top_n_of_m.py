@@ -68,6 +68,5 @@ def test_numbers_of_n_of_m_are_whole(argument, value):
 
 
 def test_n_may_be_an_array_that_is_known():
-    w = SCORES
-    found = select.top_n_of_m(w, jnp.int32(2), np.int64(4), axis=0)
-    np.testing.assert_array_equal(found, select.top_n_of_m(w, 2, 4, axis=0))
+    found = select.top_n_of_m(SCORES, jnp.int32(2), np.int64(4), axis=0)
+    np.testing.assert_array_equal(found, select.top_n_of_m(SCORES, 2, 4, axis=0))
