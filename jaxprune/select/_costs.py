@@ -57,27 +57,25 @@ class Costs:
 
     def closed(self, bracket, where):
         """The bracket, made empty `where` not one more of the scores in it can be paid."""
-        missing = _wide.negative(bracket.excess[:, 1])
-        paid = _wide.at_least(missing, _wide.constant(self.each))
-        some = (bracket.counts[:, 0] > bracket.counts[:, 1]) & paid
+        paid = _wide.at_least(bracket.missing, _wide.constant(self.each))
+        some = (bracket.spare > 0) & paid
         number = sums(_wide.from_int32(some.astype(jnp.int32)), self.member, max(self.member) + 1)
-        final = (where & of_rows(_wide.equal(number, 0), self.member))[:, None]
-        ends, counts = (jnp.where(final, x[:, 1:], x) for x in (bracket.ends, bracket.counts))
-        return bracket._replace(ends=ends, counts=counts)
+        final = where & of_rows(_wide.equal(number, 0), self.member)
+        return bracket._replace(low=jnp.where(final[:, None], bracket.high, bracket.low))
 
 
 def share(spare, member, missing, costs=None):
     """How much of `spare` each row takes until its group has what it is missing, in order.
 
     Args:
-      spare: limbs [rows, 2].
+      spare: limbs [rows, 1 or 2].
       member: the group of each row, static.
-      missing: limbs [rows, 2], of its group.
+      missing: as many limbs, of its group.
       costs: `Costs` of the rows, or None. With them the first row of which not all can be paid
         is the last that takes any.
 
     Returns:
-      limbs [rows, 2], from 0 to `spare`.
+      limbs, from 0 to `spare`.
     """
     if member.tolist() != list(range(len(member))):
         order = np.argsort(member, kind="stable")

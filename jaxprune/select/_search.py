@@ -24,32 +24,43 @@ _SPREAD = np.array([-1.8, -0.5, 0.0, 0.5, 1.8], np.float32)
 
 
 class Bracket(NamedTuple):
-    """Where the threshold of each row lies, and what reaches the two ends, [low, high).
+    """Where the threshold of each row lies, [low, high), and what reaches these two keys.
 
-    Rows that are ranked together have the same ends.
-
-    Attributes:
-      ends: keys [rows, 2].
-      counts: int32 [rows, 2], how many keys of the row reach them.
-      excess: limbs [rows, 2, 2], how many more keys reach them, of all that are ranked together,
-        than are asked for: not negative at `low`, not positive at `high`.
+    An end is an array [rows, 2 + limbs] of the dtype of keys: the key; how many keys of the row
+    reach it; and in limbs how many more keys reach it, of all that are ranked together, than are
+    asked for: not negative at `low`, not positive at `high`. Rows that are ranked together have
+    the same keys.
     """
 
-    ends: jax.Array
-    counts: jax.Array
-    excess: jax.Array
+    low: jax.Array
+    high: jax.Array
 
     @property
     def exact(self):
-        """Which ends keep exactly what is asked for, bool [rows, 2]."""
-        return _wide.equal(self.excess, 0)
+        """Whether the lower end, and the higher, keep exactly what is asked for: two bool [rows]."""
+        return tuple(_wide.equal(end[:, 2:], 0) for end in self)
 
     @property
     def width(self):
         """High - low as unsigned: the range of keys does not fit the signed type."""
-        unsigned = jnp.dtype(f"uint{8 * self.ends.dtype.itemsize}")
-        low, high = self.ends[:, 0].astype(unsigned), self.ends[:, 1].astype(unsigned)
-        return high - low
+        unsigned = jnp.dtype(f"uint{8 * self.low.dtype.itemsize}")
+        return self.high[:, 0].astype(unsigned) - self.low[:, 0].astype(unsigned)
+
+    @property
+    def spare(self):
+        """How many keys of each row lie in it, int32 [rows]."""
+        return (self.low[:, 1] - self.high[:, 1]).astype(jnp.int32)
+
+    @property
+    def missing(self):
+        """How many keys are to be kept besides those that reach the higher end, limbs."""
+        return _wide.negative(self.high[:, 2:].astype(jnp.int32))
+
+
+def ends(keys, counts, excess):
+    """Ends of brackets, [..., 2 + limbs], of keys and counts [...] and limbs [..., limbs]."""
+    columns = keys[..., None], counts[..., None], excess
+    return jnp.concatenate([x.astype(keys.dtype) for x in columns], axis=-1)
 
 
 class State(NamedTuple):
@@ -59,9 +70,8 @@ class State(NamedTuple):
       bracket: of thresholds, or of minus the index in a row where ties are cut.
       probes: keys [rows, PROBES], what to count next.
       tie: bool [rows], whether the threshold is found, and keys one below it are cut by index.
-      threshold: keys [rows]; all that reach it are kept.
-      cut: int32 [rows]; of the keys one below the threshold those with a lower index are kept.
-      quota: int32 [rows], how many of those to keep.
+      threshold: keys [rows]; all that reach it are kept. Known where `tie` is set.
+      quota: int32 [rows], how many to keep of the keys one below the threshold.
       turns: how many times keys were counted.
     """
 
@@ -69,9 +79,19 @@ class State(NamedTuple):
     probes: jax.Array
     tie: jax.Array
     threshold: jax.Array
-    cut: jax.Array
     quota: jax.Array
     turns: jax.Array
+
+    def read_off(self):
+        """What is kept: keys that reach a threshold, and those one below it and before a cut.
+
+        Returns:
+          Keys [rows], and int32 [rows]: an index in the row.
+        """
+        _, high_is_exact = self.bracket.exact
+        end = jnp.where(high_is_exact, self.bracket.high[:, 0], self.bracket.low[:, 0])
+        cut = jnp.where(self.tie, 1 - end, 0).astype(jnp.int32)
+        return jnp.where(self.tie, self.threshold, end), cut
 
 
 def count(predicates, axes):
@@ -112,48 +132,49 @@ def advance(low, offset):
     return (low.astype(offset.dtype) + offset).astype(low.dtype)
 
 
-def _adjacent(values, i):
-    """values[:, i : i + 2], row by row."""
-    column = jnp.arange(values.shape[1], dtype=jnp.int32)
-    column = column.reshape(1, -1, *(1,) * (values.ndim - 2))
-    i = i.reshape(-1, *(1,) * (values.ndim - 1))
+def _narrow(bracket, inner):
+    """The bracket between the last probe that keeps enough and the first that does not.
 
-    def at(j):
-        return jnp.sum(jnp.where(column == j, values, 0), 1, dtype=values.dtype)
-
-    return jnp.stack([at(i), at(i + 1)], 1)
-
-
-def _narrow(bracket, probes, counts, excess):
-    """The bracket between the last probe that keeps enough and the first that does not."""
-    enough = jnp.sum(excess[..., 0] >= 0, axis=1, dtype=jnp.int32)
-
-    def within(pair, inner):
-        return _adjacent(jnp.concatenate([pair[:, :1], inner, pair[:, 1:]], axis=1), enough)
-
-    return Bracket(*map(within, bracket, (probes, counts, excess)))
+    Args:
+      bracket: what is known.
+      inner: the probes as ends, [rows, PROBES, 2 + limbs].
+    """
+    enough = jnp.sum(inner[..., 2] >= 0, axis=1, dtype=jnp.int32)
+    every = jnp.concatenate([bracket.low[:, None], inner, bracket.high[:, None]], axis=1)
+    last = (np.arange(PROBES + 1, dtype=np.int32)[None] == enough[:, None])[..., None]
+    pairs = every[:, :-1], every[:, 1:]
+    return Bracket(*(jnp.sum(jnp.where(last, x, 0), 1, dtype=x.dtype) for x in pairs))
 
 
-def next_probes(bracket, even, unit=None):
+def divide_evenly(bracket):
+    """Ascending probes that divide the bracket into parts of about one width.
+
+    Returns:
+      Keys [rows, PROBES], above the lower end where the bracket has any width.
+    """
+    width, order = bracket.width[:, None], np.arange(1, PROBES + 1, dtype=bracket.width.dtype)[None]
+    offset = width // (PROBES + 1) * order + jnp.minimum(width % (PROBES + 1), order)
+    return advance(bracket.low[:, :1], offset)
+
+
+def interpolate(bracket, unit=None):
     """Ascending probes in the bracket, about where the counts say that the threshold is.
 
     Args:
       bracket: where it is known to be.
-      even: bool, whether to divide the bracket evenly instead.
       unit: what one key adds to the excess of each row at most, float32 [rows]; None: 1.
 
     Returns:
       Keys [rows, PROBES].
     """
-    over, missing = _wide.to_float(bracket.excess[:, 0]), -_wide.to_float(bracket.excess[:, 1])
+    over, missing = _wide.to_float(bracket.low[:, 2:]), _wide.to_float(bracket.missing)
     if unit is not None:
         over, missing = over / unit, missing / unit
     between = jnp.maximum(over + missing, 1)
     position = over / between
     deviation = jnp.sqrt(between * position * (1 - position)) + 0.5
     guess = position[:, None] + _SPREAD[None] * (deviation / between)[:, None]
-    regular = np.arange(1, PROBES + 1, dtype=np.float32)[None] / (PROBES + 1)
-    where = jnp.clip(jnp.where(even, regular, guess), 0, 1)
+    where = jnp.clip(guess, 0, 1)
     # Largest float32 below the unsigned range: the product must not wrap.
     width = bracket.width
     most = np.float32(np.nextafter(np.float32(2.0 ** (8 * width.dtype.itemsize)), np.float32(0)))
@@ -161,47 +182,40 @@ def next_probes(bracket, even, unit=None):
     order = np.arange(1, PROBES + 1, dtype=width.dtype)[None]
     inner = jnp.where(width > PROBES, width - PROBES, 1)[:, None] + order - 1
     offset = jnp.clip(offset, order, inner)  # distinct, and strictly inside the bracket
-    return advance(bracket.ends[:, :1], jnp.minimum(offset, width[:, None]))
+    return advance(bracket.low[:, :1], jnp.minimum(offset, width[:, None]))
 
 
 def _turn_to_ties(state, sizes, share):
     """Where a threshold is one key wide and not exact: which of the keys equal to it to keep."""
     bracket = state.bracket
-    found = ~state.tie & ~jnp.any(bracket.exact, 1) & (bracket.width <= 1)
-    spare = bracket.counts[:, 0] - bracket.counts[:, 1]
+    at_low, at_high = bracket.exact
+    found = ~(state.tie | at_low | at_high) & (bracket.width <= 1)
+    spare = bracket.spare
     quota = jnp.where(found, share(spare, bracket), state.quota)
-    counts = jnp.stack([spare, jnp.zeros_like(spare)], 1)
-    ends = jnp.stack([1 - sizes, np.ones_like(sizes)], 1).astype(bracket.ends.dtype)
-    ties = Bracket(ends, counts, _wide.from_int32(counts - quota[:, None]))
+    limbs = bracket.low.shape[1] - 2
 
-    def choose(new, old):
-        return jnp.where(found.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+    def end(index, number):
+        excess = _wide.from_int32(number - quota, limbs=limbs)
+        return ends(jnp.asarray(-index, bracket.low.dtype), number, excess)
 
+    ties = Bracket(end(sizes - 1, spare), end(np.full_like(sizes, -1), jnp.zeros_like(spare)))
     return state._replace(
-        bracket=jax.tree.map(choose, ties, bracket),
+        bracket=jax.tree.map(lambda new, old: jnp.where(found[:, None], new, old), ties, bracket),
         tie=state.tie | found,
-        threshold=jnp.where(found, bracket.ends[:, 1], state.threshold),
+        threshold=jnp.where(found, bracket.high[:, 0], state.threshold),
         quota=quota,
     )
 
 
-def _read_off(state):
-    """Thresholds and cuts as the brackets have them: what reaches an end that is exact."""
-    low, high = jnp.unstack(state.bracket.ends, axis=1)
-    end = jnp.where(state.bracket.exact[:, 1], high, low)
-    return state._replace(
-        threshold=jnp.where(state.tie, state.threshold, end),
-        cut=jnp.where(state.tie, 1 - end, 0).astype(jnp.int32),
-    )
-
-
-def search(count_rows, balance, bracket, probes, sizes, share, costs=None):
+def search(
+    count_rows, balance, bracket, probes, sizes, share, costs=None, *, interpolated: bool = True
+):
     """Narrows brackets until one end of each is exact.
 
     Args:
       count_rows: (probes [rows, PROBES], tie, equal) -> int32 [rows, PROBES], how many keys, or
         minus indices of keys equal to `equal` where `tie` is set, reach them.
-      balance: int32 [rows, n] -> limbs [rows, n, 2], how many more that is than asked for.
+      balance: int32 [rows, n] -> limbs [rows, n, 1 or 2], how many more that is than asked for.
       bracket: what is known at the start.
       probes: ascending keys [rows, PROBES] within the bracket, to begin with.
       sizes: int32 [rows], static.
@@ -209,35 +223,44 @@ def search(count_rows, balance, bracket, probes, sizes, share, costs=None):
         each row keeps; None: ends where brackets are one key wide.
       costs: `Costs` of the rows, or None. With them the last bracket may have no width: then what
         reaches it is kept.
+      interpolated: whether probes stand where the counts say. Otherwise they always divide the
+        bracket evenly: about three times as many turns, of a program half as large.
 
     Returns:
       State.
     """
 
     def is_open(state):
-        settled = jnp.any(state.bracket.exact, 1)
+        at_low, at_high = state.bracket.exact
+        settled = at_low | at_high
         if share is None:
             settled |= state.bracket.width <= 1
         return ~jnp.all(settled)
+
+    def next_probes(state):
+        evenly = divide_evenly(state.bracket)
+        if not interpolated:
+            return evenly
+        unit = None if costs is None else jnp.where(state.tie, 1, costs.highest)
+        even = (state.turns >= _PATIENCE) & (state.turns % 2 == 1)
+        return jnp.where(even, evenly, interpolate(state.bracket, unit))
 
     # What the next turn reads leaf by leaf is computed at the end of a turn and carried: XLA would
     # compute it again for every leaf.
     def turn(state):
         probes, tie = state.probes, state.tie
         counts = count_rows(probes, tie, state.threshold - 1)
-        of_ties = _wide.from_int32(counts - state.quota[:, None])
-        excess = jnp.where(tie[:, None, None], of_ties, balance(counts))
-        turns = state.turns + 1
-        state = state._replace(bracket=_narrow(state.bracket, probes, counts, excess), turns=turns)
+        excess = balance(counts)
+        of_ties = _wide.from_int32(counts - state.quota[:, None], limbs=excess.shape[-1])
+        inner = ends(probes, counts, jnp.where(tie[:, None, None], of_ties, excess))
+        state = state._replace(bracket=_narrow(state.bracket, inner), turns=state.turns + 1)
         if costs is not None:
             state = state._replace(bracket=costs.closed(state.bracket, ~tie))
         if share is not None:
             state = _turn_to_ties(state, sizes, share)
-        even = (turns >= _PATIENCE) & (turns % 2 == 1)
-        unit = None if costs is None else jnp.where(state.tie, 1, costs.highest)
-        return _read_off(state._replace(probes=next_probes(state.bracket, even, unit)))
+        return state._replace(probes=next_probes(state))
 
-    zeros = jnp.zeros(sizes.shape, jnp.int32)
-    ends = bracket.ends[:, 0]
-    start = State(bracket, probes, zeros != 0, ends, zeros, zeros, jnp.zeros((), jnp.int32))
-    return lax.while_loop(is_open, turn, varying_as(_read_off(start), probes))
+    none = jnp.zeros(sizes.shape, jnp.int32)
+    turns = jnp.zeros((), jnp.int32)
+    start = State(bracket, probes, none != 0, jnp.zeros_like(probes[:, 0]), none, turns)
+    return lax.while_loop(is_open, turn, varying_as(start, probes))

@@ -5,13 +5,17 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxprune._sharding import num_devices
 from jaxprune.select import _keys, _wide
 from jaxprune.select._costs import COST_BITS, Costs, of_rows, share, sums
 from jaxprune.select._rows import row_lengths, wanted
-from jaxprune.select._search import Bracket
+from jaxprune.select._search import Bracket, ends
 from jaxprune.select._thresholds import column, find_thresholds, index_in_row
+
+
+_MOST = 2**31 - 1  # what int32 holds
 
 
 @functools.partial(jax.jit, static_argnums=(1,), inline=True)
@@ -23,7 +27,7 @@ def _leaf_mask(source, dtype, threshold, cuts):
     return mask if source.member is None else mask | (source.member & ~source.wanted)
 
 
-def select(sources, groups, num_keep, *, lower=None, upper=None, costs=None, longest=2**31 - 1):
+def select(sources, groups, num_keep, *, lower=None, upper=None, costs=None, longest=_MOST, few=None):
     """Masks of many leaves: the engine below the public functions.
 
     Args:
@@ -35,6 +39,7 @@ def select(sources, groups, num_keep, *, lower=None, upper=None, costs=None, lon
         of a group together; or None. Then each group keeps the longest run of its ranking, from
         the highest score on, that does not cost more than `num_keep`.
       longest: how many elements a row may have; more than the default no int32 can count.
+      few: as in `find_thresholds`.
 
     Returns:
       A list of bool arrays.
@@ -52,84 +57,96 @@ def select(sources, groups, num_keep, *, lower=None, upper=None, costs=None, lon
             upper,
             None if costs is None else 2 * np.array(costs, np.int64)[some],
             longest,
+            few,
         )
         for i, mask in zip(filled, of_some, strict=True):
             masks[i] = mask
     return masks
 
 
-def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest):
+def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest, few):
     if costs is not None:
         num_keep = _wide.carry(2 * num_keep + _wide.constant([1]))
     dtype = _keys.common_dtype([x.dtype for x in leaves])
     total = sum(x.size for x in leaves)
+    limbs = 1 if costs is None and total <= _MOST else 2
+    num_keep, lower, upper = (_as_limbs(x, limbs) for x in (num_keep, lower, upper))
     devices = num_devices()
     sources = [
         x.in_rows(row_lengths(x.shape, x.unit, longest, wanted(x, total), devices)) for x in leaves
     ]
     rows = [x.num_rows for x in sources]
     leaf = np.repeat(np.arange(len(sources)), rows)  # of each row
-    bracket, bounded = _all_keys(sources, dtype), lower is not None
+    start, bounded = _all_keys(sources, dtype), lower is not None
     if bounded:
-        num_keep, bracket = _within_bounds(
-            sources, dtype, groups, leaf, num_keep, lower, upper, costs
+        num_keep, start = _within_bounds(
+            sources, dtype, groups, leaf, num_keep, lower, upper, costs, few
         )
         groups, costs = tuple(range(len(sources))), None
     member = np.asarray(groups)[leaf]
     costs = None if costs is None else Costs(costs[leaf], member)
 
     def balance(counts):
-        wide = _wide.from_int32(counts)
+        wide = _wide.from_int32(counts, limbs=limbs)
         totals = sums(wide if costs is None else costs.paid(wide), member, len(num_keep))
         return of_rows(_wide.subtract(totals, num_keep[:, None]), member)
 
     def share_ties(spare, bracket):
-        missing = _wide.negative(bracket.excess[:, 1])
-        return _wide.to_int32(share(_wide.from_int32(spare), member, missing, costs))
+        wide = _wide.from_int32(spare, limbs=limbs)
+        return _wide.to_int32(share(wide, member, bracket.missing, costs))
 
-    bracket = _balanced(bracket, balance, costs)
+    bracket = _balanced(*start, balance, costs)
+    ranked = sources, dtype, groups, num_keep
     found = find_thresholds(
-        sources, dtype, groups, num_keep, balance, bracket, share_ties, costs, near=bounded
+        *ranked, balance, bracket, share_ties, costs, near=bounded, few=few
     )
+    # Carried over: XLA would compute them again for every leaf.
+    threshold, cut = lax.optimization_barrier(found.read_off())
     first = np.cumsum([0, *rows]).tolist()
     masks = [
-        _leaf_mask(x, dtype, found.threshold[i], found.cut[i : i + r])
+        _leaf_mask(x, dtype, threshold[i], cut[i : i + r])
         for x, i, r in zip(sources, first[:-1], rows, strict=True)
     ]
     return [mask.reshape(x.shape) for mask, x in zip(masks, leaves, strict=True)]
 
 
+def _as_limbs(wide, limbs):
+    """Limbs as they are, or one where the caller knows that it holds all."""
+    return wide if wide is None or limbs == 2 else _wide.to_int32(wide)[..., None]
+
+
 def _all_keys(sources, dtype):
-    """The brackets of all keys; the excess is not known."""
+    """The lowest key of each row and one above the highest, and how many reach them: [rows, 2]."""
     most = jnp.concatenate([x.most_per_row for x in sources])
-    ends = jnp.array(_keys.key_range(dtype), _keys.key_dtype(dtype))
-    ends = jnp.broadcast_to(ends, (len(most), 2))
-    return Bracket(ends, jnp.stack([most, jnp.zeros_like(most)], 1), jnp.zeros_like(most))
+    counts = jnp.stack([most, jnp.zeros_like(most)], 1)
+    keys = jnp.array(_keys.key_range(dtype), _keys.key_dtype(dtype))
+    return jnp.broadcast_to(keys, counts.shape), counts
 
 
-def _balanced(bracket, balance, costs):
-    """The bracket with its excess; with costs as if not all could be paid, so that it is valid."""
-    excess = balance(bracket.counts)
+def _balanced(keys, counts, balance, costs):
+    """The bracket of two keys; with costs as if not all could be paid, so that it is valid."""
+    excess = balance(counts)
     if costs is not None:
         low = _wide.clip(excess[:, :1], _wide.constant([[1]]), _wide.constant([[2 << COST_BITS]]))
         excess = jnp.concatenate([low, excess[:, 1:]], axis=1)
-    return bracket._replace(excess=excess)
+    return Bracket(*jnp.unstack(ends(keys, counts, excess), axis=1))
 
 
-def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper, costs):
+def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper, costs, few):
     """What each leaf keeps where the ranking of its group is held within bounds.
 
     Returns:
-      limbs [leaves, 2], and brackets to search the threshold of each leaf in.
+      limbs [leaves, ...]; and the keys that the threshold of each leaf lies between, and how many
+      reach them, [rows, 2].
     """
-    group = np.asarray(groups)
+    group, limbs = np.asarray(groups), num_keep.shape[-1]
     member = group[leaf]
     of_leaf = of_row = None
     if costs is not None:
         of_leaf, of_row = Costs(costs, group), Costs(costs[leaf], member)
 
     def per_leaf(counts):
-        return sums(_wide.from_int32(counts), leaf, len(sources))
+        return sums(_wide.from_int32(counts, limbs=limbs), leaf, len(sources))
 
     def bounded(counts):
         return _wide.clip(per_leaf(counts), lower[:, None], upper[:, None])
@@ -139,23 +156,25 @@ def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper, costs):
         totals = sums(kept if of_leaf is None else of_leaf.paid(kept), group, len(num_keep))
         return of_rows(_wide.subtract(totals, num_keep[:, None]), member)
 
-    every = _balanced(_all_keys(sources, dtype), balance, costs)
-    found = find_thresholds(sources, dtype, groups, num_keep, balance, every, None, of_row).bracket
-    at_low, at_high = jnp.unstack(bounded(found.counts), axis=1)
+    keys, counts = _all_keys(sources, dtype)
+    every = _balanced(keys, counts, balance, costs)
+    ranked = sources, dtype, groups, num_keep
+    bracket = find_thresholds(*ranked, balance, every, None, of_row, few=few).bracket
+    both = jnp.stack(bracket, axis=1)
+    near_keys, near_counts = both[..., 0], both[..., 1].astype(jnp.int32)
+    at_low, at_high = jnp.unstack(bounded(near_counts), axis=1)
     first_row = np.searchsorted(leaf, np.arange(len(sources)))
-    missing = _wide.negative(found.excess[first_row, 1])
     spare = _wide.subtract(at_low, at_high)
-    kept = _wide.carry(at_high + share(spare, group, missing, of_leaf))
+    kept = _wide.carry(at_high + share(spare, group, bracket.missing[first_row], of_leaf))
 
     # A leaf at a bound keeps its own highest, above or below the threshold of its group.
-    at_low, at_high = jnp.unstack(per_leaf(found.counts), axis=1)
+    at_low, at_high = jnp.unstack(per_leaf(near_counts), axis=1)
     more = ~_wide.at_least(at_low, kept)[leaf]
     fewer = ~_wide.at_least(kept, at_high)[leaf]
 
-    def start(all_keys, near):
-        low = jnp.where(more, all_keys[:, 0], jnp.where(fewer, near[:, 1], near[:, 0]))
-        high = jnp.where(more, near[:, 0], jnp.where(fewer, all_keys[:, 1], near[:, 1]))
+    def start(every, near):
+        low = jnp.where(more, every[:, 0], jnp.where(fewer, near[:, 1], near[:, 0]))
+        high = jnp.where(more, near[:, 0], jnp.where(fewer, every[:, 1], near[:, 1]))
         return jnp.stack([low, high], 1)
 
-    ends, counts = start(every.ends, found.ends), start(every.counts, found.counts)
-    return kept, Bracket(ends, counts, found.excess)
+    return kept, (start(keys, near_keys), start(counts, near_counts))

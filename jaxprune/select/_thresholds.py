@@ -9,7 +9,14 @@ from jax import lax
 
 from jaxprune._sharding import num_devices, varying_as
 from jaxprune.select import _keys, _wide
-from jaxprune.select._search import PROBES, advance, count, next_probes, search
+from jaxprune.select._search import (
+    PROBES,
+    advance,
+    count,
+    divide_evenly,
+    interpolate,
+    search,
+)
 from jaxprune.select._source import concatenate
 
 # Keys in the sample, all groups together: of one device, and of several, which send them to each
@@ -46,14 +53,18 @@ def _count_leaf(source, dtype, probes, tie, equal):
     return counts.reshape(-1, PROBES)
 
 
+def most_in_sample() -> int:
+    """How many keys a sample has at most. Of no more than that, all can be searched as fast."""
+    return _SAMPLE_ALONE if num_devices() == 1 else _SAMPLE_SENT
+
+
 def _sample(sources, dtype, groups, num_groups, lowest, weights):
     """Every so-manieth key of each group, padded below the lowest, and what each of them weighs.
 
     Returns:
       Keys and static float32 numbers, both [groups, width].
     """
-    most = _SAMPLE_ALONE if num_devices() == 1 else _SAMPLE_SENT
-    share = max(most // num_groups, 1)
+    share = max(most_in_sample() // num_groups, 1)
     rows, weighed = [], []
     for g in range(num_groups):
         members = [i for i, group in enumerate(groups) if group == g]
@@ -127,7 +138,7 @@ def first_probes(sources, dtype, groups, num_keep, costs=None):
 
 
 def find_thresholds(
-    sources, dtype, groups, num_keep, balance, bracket, share, costs=None, *, near=False
+    sources, dtype, groups, num_keep, balance, bracket, share, costs=None, *, near=False, few=None
 ):
     """Searches each group's threshold, and where to cut among the scores that equal it.
 
@@ -135,9 +146,10 @@ def find_thresholds(
       sources: what is ranked, a `Source` for each leaf, arrays [rows of the leaf, ...].
       dtype: the float dtype to compare in.
       groups: the group of each leaf, static.
-      num_keep: limbs [groups, 2].
+      num_keep: limbs [groups, 1 or 2].
       balance, bracket, share, costs: as in `search`.
       near: whether the bracket says more about most of the thresholds than a sample would.
+      few: so many keys are searched without a sample; None: as many as one would have.
 
     Returns:
       State.
@@ -153,11 +165,17 @@ def find_thresholds(
         ]
         return jnp.concatenate(counts)
 
-    if near:
-        probes = next_probes(bracket, False)
+    interpolated = sum(x.size for x in sources) > (most_in_sample() if few is None else few)
+    if not interpolated:
+        probes = divide_evenly(bracket)
+    elif near:
+        probes = interpolate(bracket)
     else:
         of_leaves = None if costs is None else costs.take(first[:-1])
         probes = first_probes(sources, dtype, groups, num_keep, of_leaves)
         probes = probes[np.repeat(groups, rows)]
-        probes = jnp.clip(probes, bracket.ends[:, :1], bracket.ends[:, 1:])
-    return search(count_rows, balance, bracket, probes, sizes.astype(np.int32), share, costs)
+        probes = jnp.clip(probes, bracket.low[:, :1], bracket.high[:, :1])
+    sizes = sizes.astype(np.int32)
+    return search(
+        count_rows, balance, bracket, probes, sizes, share, costs, interpolated=interpolated
+    )

@@ -2,6 +2,9 @@
 
 `value = high * 2**BITS + low` with `0 <= low < 2**BITS`, up to 2**(31 + BITS). Up to 2**(31 - BITS)
 of them can be added before low limbs have to be carried.
+
+Where all that can come up fits an int32, one limb does: [value]. What computes with limbs takes as
+many as its arguments have, but for `times` and `most_times`, which take two.
 """
 
 import jax.numpy as jnp
@@ -22,18 +25,24 @@ def to_int64(wide, bits: int = BITS) -> np.ndarray:
     return (wide[..., 0].astype(np.int64) << bits) + wide[..., 1]
 
 
-def from_int32(values, bits: int = BITS):
+def from_int32(values, bits: int = BITS, limbs: int = 2):
     """int32 counts as limbs."""
+    if limbs == 1:
+        return values[..., None]
     return jnp.stack([values >> bits, values & ((1 << bits) - 1)], axis=-1)
 
 
 def to_int32(wide, bits: int = BITS):
     """Limbs as int32; the caller knows that the value fits."""
+    if wide.shape[-1] == 1:
+        return wide[..., 0]
     return (wide[..., 0] << bits) + wide[..., 1]
 
 
 def carry(wide, bits: int = BITS):
     """Moves what the low limb holds beyond its range, also if negative, into the high limb."""
+    if wide.shape[-1] == 1:
+        return wide
     high, low = wide[..., 0], wide[..., 1]
     return jnp.stack([high + (low >> bits), low & ((1 << bits) - 1)], axis=-1)
 
@@ -75,12 +84,16 @@ def equal(a, b):
 
 def clip(a, low, high, bits: int = BITS):
     """`a` within [low, high]."""
+    if a.shape[-1] == 1:
+        return jnp.minimum(jnp.maximum(a, low), high)
     a = jnp.where(at_least(a, low, bits)[..., None], a, low)
     return jnp.where(at_least(high, a, bits)[..., None], a, high)
 
 
 def to_float(wide, bits: int = BITS):
     """The nearest float32, near enough; exact below 2**24."""
+    if wide.shape[-1] == 1:
+        return wide[..., 0].astype(jnp.float32)
     return wide[..., 0].astype(jnp.float32) * float(1 << bits) + wide[..., 1].astype(jnp.float32)
 
 

@@ -14,7 +14,7 @@ from jaxprune import masks
 from jaxprune.patterns import NM
 from jaxprune.select import _wide
 from jaxprune.select._rows import row_lengths
-from jaxprune.select._search import PROBES, Bracket, search
+from jaxprune.select._search import PROBES, Bracket, ends, search
 from jaxprune.select._select import select
 from jaxprune.select._source import Source
 
@@ -50,16 +50,17 @@ def test_rows_that_cannot_be():
         row_lengths((8, 3), (0, 4), 5, 1)
 
 
+@pytest.mark.parametrize("few", [None, 0], ids=["even", "sampled"])
 @pytest.mark.parametrize("longest", [1, 2, 7, 30, 60, 10**6])
 @pytest.mark.parametrize("ties", [False, True])
-def test_masks_do_not_depend_on_rows(longest, ties):
+def test_masks_do_not_depend_on_rows(longest, ties, few):
     """Rows of two leaves, ranked together and apart, of one axis and of several."""
     rng = np.random.default_rng(longest)
     leaves = [rng.normal(size=shape).astype(np.float32) for shape in ((3, 4, 5), (2, 15))]
     if ties:
         leaves = [np.round(x) for x in leaves]
     for groups, k in (((0, 0), [37]), ((0, 1), [11, 17])):
-        run = jax.jit(functools.partial(select, groups=groups, longest=longest))
+        run = jax.jit(functools.partial(select, groups=groups, longest=longest, few=few))
         made = run([Source(jnp.asarray(x)) for x in leaves], num_keep=_wide.constant(k))
         for g, n in enumerate(k):
             own = [i for i in (0, 1) if groups[i] == g]
@@ -82,8 +83,9 @@ def test_members_are_counted_in_whole_units(wanted, longest):
     np.testing.assert_array_equal(mask, expected)
 
 
+@pytest.mark.parametrize("interpolated", [True, False])
 @pytest.mark.parametrize("share", [1e-9, 0.2, 0.5, 0.999999])
-def test_a_search_among_19_billion_keys(share):
+def test_a_search_among_19_billion_keys(share, interpolated):
     """The counts of a stacked leaf, 80x8192x28672, known by arithmetic: no array is made.
 
     Row r holds each key from 0 to 2**20 - 1 as often as the others, and so many of r besides.
@@ -106,19 +108,21 @@ def test_a_search_among_19_billion_keys(share):
         return jnp.broadcast_to(excess, (*counts.shape, 2))
 
     counts = jnp.broadcast_to(jnp.array([size, 0], jnp.int32), (rows, 2))
-    ends = jnp.broadcast_to(jnp.array([0, different], jnp.int32), (rows, 2))
+    keys = jnp.broadcast_to(jnp.array([0, different], jnp.int32), (rows, 2))
     probes = jnp.broadcast_to(jnp.arange(PROBES, dtype=jnp.int32) + 1, (rows, PROBES))
-    start = Bracket(ends, counts, balance(counts))
-    sizes = np.full(rows, size, np.int32)
-    found = jax.jit(lambda: search(count_rows, balance, start, probes, sizes, None))()
-    low, high = np.asarray(found.bracket.ends[0]).tolist()
+    start = Bracket(*jnp.unstack(ends(keys, counts, balance(counts)), axis=1))
+    run = functools.partial(
+        search, count_rows, balance, start, probes, np.full(rows, size, np.int32), None
+    )
+    low, high = jax.jit(lambda: run(interpolated=interpolated))().bracket
+    low, high, excess = int(low[0, 0]), int(high[0, 0]), high[0, 2:].tolist()
 
     def reach(p):
         return rows * (different - p) * times + extra * sum(r >= p for r in range(rows))
 
     exact = [p for p in (low, high) if reach(p) == k]
     assert exact or (high == low + 1 and reach(low) > k > reach(high))
-    assert _wide.constant(reach(high) - k).tolist() == found.bracket.excess[0, 1].tolist()
+    assert _wide.constant(reach(high) - k).tolist() == excess
 
 
 def test_a_stacked_leaf_past_int32_can_be_pruned():

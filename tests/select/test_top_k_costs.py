@@ -108,9 +108,10 @@ def test_a_traced_budget_under_vmap():
             np.testing.assert_array_equal(mask[i], expected)
 
 
+@pytest.mark.parametrize("few", [None, 0], ids=["even", "sampled"])
 @pytest.mark.parametrize("longest", [1, 2, 7, 60])
 @pytest.mark.parametrize("ties", [False, True])
-def test_budgets_do_not_depend_on_rows(longest, ties):
+def test_budgets_do_not_depend_on_rows(longest, ties, few):
     rng = np.random.default_rng(longest)
     leaves = [rng.normal(size=shape).astype(np.float32) for shape in ((3, 4, 5), (2, 15))]
     leaves = [np.round(x) for x in leaves] if ties else leaves
@@ -119,7 +120,7 @@ def test_budgets_do_not_depend_on_rows(longest, ties):
     @jax.jit
     def run(arrays, budget):
         sources = [Source(x) for x in arrays]
-        return select_sources(sources, (0, 0), budget, costs=costs, longest=longest)
+        return select_sources(sources, (0, 0), budget, costs=costs, longest=longest, few=few)
 
     for k in (0, 1, 40, 200, 333, 449, 450):
         made = run(leaves, _wide.constant([k]))
