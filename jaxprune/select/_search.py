@@ -44,12 +44,12 @@ class Bracket(NamedTuple):
     def width(self):
         """High - low as unsigned: the range of keys does not fit the signed type."""
         unsigned = jnp.dtype(f"uint{8 * self.low.dtype.itemsize}")
-        return self.high[:, 0].astype(unsigned) - self.low[:, 0].astype(unsigned)
+        return lax.bitcast_convert_type((self.high - self.low)[:, 0], unsigned)
 
     @property
     def spare(self):
         """How many keys of each row lie in it, int32 [rows]."""
-        return (self.low[:, 1] - self.high[:, 1]).astype(jnp.int32)
+        return (self.low - self.high)[:, 1].astype(jnp.int32)
 
     @property
     def missing(self):
@@ -70,28 +70,21 @@ class State(NamedTuple):
       bracket: of thresholds, or of minus the index in a row where ties are cut.
       probes: keys [rows, PROBES], what to count next.
       tie: bool [rows], whether the threshold is found, and keys one below it are cut by index.
-      threshold: keys [rows]; all that reach it are kept. Known where `tie` is set.
-      quota: int32 [rows], how many to keep of the keys one below the threshold.
+      threshold: keys [rows]; all that reach it are kept.
+      cut: int32 [rows]; of the keys one below the threshold those with a lower index are kept.
+      quota: int32 [rows], how many of those to keep.
       turns: how many times keys were counted.
+      is_open: bool, whether some row is not settled.
     """
 
     bracket: Bracket
     probes: jax.Array
     tie: jax.Array
     threshold: jax.Array
+    cut: jax.Array
     quota: jax.Array
     turns: jax.Array
-
-    def read_off(self):
-        """What is kept: keys that reach a threshold, and those one below it and before a cut.
-
-        Returns:
-          Keys [rows], and int32 [rows]: an index in the row.
-        """
-        _, high_is_exact = self.bracket.exact
-        end = jnp.where(high_is_exact, self.bracket.high[:, 0], self.bracket.low[:, 0])
-        cut = jnp.where(self.tie, 1 - end, 0).astype(jnp.int32)
-        return jnp.where(self.tie, self.threshold, end), cut
+    is_open: jax.Array
 
 
 def count(predicates, axes):
@@ -152,7 +145,8 @@ def divide_evenly(bracket):
     Returns:
       Keys [rows, PROBES], above the lower end where the bracket has any width.
     """
-    width, order = bracket.width[:, None], np.arange(1, PROBES + 1, dtype=bracket.width.dtype)[None]
+    width = bracket.width[:, None]
+    order = np.arange(1, PROBES + 1, dtype=width.dtype)[None]
     offset = width // (PROBES + 1) * order + jnp.minimum(width % (PROBES + 1), order)
     return advance(bracket.low[:, :1], offset)
 
@@ -207,6 +201,16 @@ def _turn_to_ties(state, sizes, share):
     )
 
 
+def _read_off(state):
+    """Thresholds and cuts as the brackets have them: what reaches an end that is exact."""
+    _, high_is_exact = state.bracket.exact
+    end = jnp.where(high_is_exact, state.bracket.high[:, 0], state.bracket.low[:, 0])
+    return state._replace(
+        threshold=jnp.where(state.tie, state.threshold, end),
+        cut=jnp.where(state.tie, 1 - end, 0).astype(jnp.int32),
+    )
+
+
 def search(
     count_rows, balance, bracket, probes, sizes, share, costs=None, *, interpolated: bool = True
 ):
@@ -230,11 +234,11 @@ def search(
       State.
     """
 
-    def is_open(state):
-        at_low, at_high = state.bracket.exact
+    def is_open(bracket):
+        at_low, at_high = bracket.exact
         settled = at_low | at_high
         if share is None:
-            settled |= state.bracket.width <= 1
+            settled |= bracket.width <= 1
         return ~jnp.all(settled)
 
     def next_probes(state):
@@ -245,8 +249,8 @@ def search(
         even = (state.turns >= _PATIENCE) & (state.turns % 2 == 1)
         return jnp.where(even, evenly, interpolate(state.bracket, unit))
 
-    # What the next turn reads leaf by leaf is computed at the end of a turn and carried: XLA would
-    # compute it again for every leaf.
+    # What is read leaf by leaf, in the next turn or after the last, is computed at the end of a turn
+    # and carried: XLA would compute it again for every leaf. So there is a turn in any case.
     def turn(state):
         probes, tie = state.probes, state.tie
         counts = count_rows(probes, tie, state.threshold - 1)
@@ -258,9 +262,9 @@ def search(
             state = state._replace(bracket=costs.closed(state.bracket, ~tie))
         if share is not None:
             state = _turn_to_ties(state, sizes, share)
-        return state._replace(probes=next_probes(state))
+        return _read_off(state._replace(probes=next_probes(state), is_open=is_open(state.bracket)))
 
-    none = jnp.zeros(sizes.shape, jnp.int32)
-    turns = jnp.zeros((), jnp.int32)
-    start = State(bracket, probes, none != 0, jnp.zeros_like(probes[:, 0]), none, turns)
-    return lax.while_loop(is_open, turn, varying_as(start, probes))
+    none, turns = jnp.zeros(sizes.shape, jnp.int32), jnp.zeros((), jnp.int32)
+    key = jnp.zeros_like(probes[:, 0])
+    start = State(bracket, probes, none != 0, key, none, none, turns, jnp.ones((), bool))
+    return lax.while_loop(lambda state: state.is_open, turn, varying_as(start, probes))

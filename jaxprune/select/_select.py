@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxprune._sharding import num_devices
 from jaxprune.select import _keys, _wide
@@ -100,11 +99,9 @@ def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest, few):
     found = find_thresholds(
         *ranked, balance, bracket, share_ties, costs, near=bounded, few=few
     )
-    # Carried over: XLA would compute them again for every leaf.
-    threshold, cut = lax.optimization_barrier(found.read_off())
     first = np.cumsum([0, *rows]).tolist()
     masks = [
-        _leaf_mask(x, dtype, threshold[i], cut[i : i + r])
+        _leaf_mask(x, dtype, found.threshold[i], found.cut[i : i + r])
         for x, i, r in zip(sources, first[:-1], rows, strict=True)
     ]
     return [mask.reshape(x.shape) for mask, x in zip(masks, leaves, strict=True)]

@@ -35,9 +35,9 @@ def index_in_row(source, index=0):
 
 
 def column(vector, source):
-    """[rows] against the array of a source."""
-    rows = source.shape[: source.row_axes]
-    return vector.reshape(*rows, *(1,) * (len(source.shape) - source.row_axes))
+    """[rows, ...] against the array of a source, which has axes of one element before the rest."""
+    rows, rest = source.shape[: source.row_axes], vector.shape[1:]
+    return vector.reshape(*rows, *(1,) * (len(source.shape) - source.row_axes), *rest)
 
 
 @functools.partial(jax.jit, static_argnums=(1,), inline=True)
@@ -48,7 +48,7 @@ def _count_leaf(source, dtype, probes, tie, equal):
     index = index_in_row(source, zero).astype(keys.dtype)
     none = np.iinfo(keys.dtype).min
     keys = jnp.where(tie, jnp.where(keys == equal, -index, none), keys)
-    reached = [keys >= column(probes[:, p], source) for p in range(PROBES)]
+    reached = [keys >= probe for probe in jnp.unstack(column(probes, source), axis=-1)]
     counts = jnp.stack(count(reached, tuple(range(source.row_axes, keys.ndim))), axis=-1)
     return counts.reshape(-1, PROBES)
 
