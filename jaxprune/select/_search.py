@@ -37,7 +37,7 @@ class Bracket(NamedTuple):
 
     @property
     def exact(self):
-        """Whether the lower end, and the higher, keep exactly what is asked for: two bool [rows]."""
+        """Whether `low`, and whether `high` keeps exactly what is asked for: two bool [rows]."""
         return tuple(_wide.equal(end[:, 2:], 0) for end in self)
 
     @property
@@ -228,7 +228,7 @@ def search(
       costs: `Costs` of the rows, or None. With them the last bracket may have no width: then what
         reaches it is kept.
       interpolated: whether probes stand where the counts say. Otherwise they always divide the
-        bracket evenly: about three times as many turns, of a program half as large.
+        bracket evenly: about three times as many turns, of a smaller program.
 
     Returns:
       State.
@@ -249,8 +249,8 @@ def search(
         even = (state.turns >= _PATIENCE) & (state.turns % 2 == 1)
         return jnp.where(even, evenly, interpolate(state.bracket, unit))
 
-    # What is read leaf by leaf, in the next turn or after the last, is computed at the end of a turn
-    # and carried: XLA would compute it again for every leaf. So there is a turn in any case.
+    # What is read leaf by leaf, in the next turn or after the last, is computed at the end of a
+    # turn and carried: XLA would compute it again for every leaf. So there is one turn at least.
     def turn(state):
         probes, tie = state.probes, state.tie
         counts = count_rows(probes, tie, state.threshold - 1)

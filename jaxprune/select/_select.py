@@ -13,7 +13,6 @@ from jaxprune.select._rows import row_lengths, wanted
 from jaxprune.select._search import Bracket, ends
 from jaxprune.select._thresholds import column, find_thresholds, index_in_row
 
-
 _MOST = 2**31 - 1  # what int32 holds
 
 
@@ -26,7 +25,9 @@ def _leaf_mask(source, dtype, threshold, cuts):
     return mask if source.member is None else mask | (source.member & ~source.wanted)
 
 
-def select(sources, groups, num_keep, *, lower=None, upper=None, costs=None, longest=_MOST, few=None):
+def select(
+    sources, groups, num_keep, *, lower=None, upper=None, costs=None, longest=_MOST, few=None
+):
     """Masks of many leaves: the engine below the public functions.
 
     Args:
@@ -76,9 +77,9 @@ def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest, few):
     ]
     rows = [x.num_rows for x in sources]
     leaf = np.repeat(np.arange(len(sources)), rows)  # of each row
-    start, bounded = _all_keys(sources, dtype), lower is not None
+    (keys, counts), bounded = _all_keys(sources, dtype), lower is not None
     if bounded:
-        num_keep, start = _within_bounds(
+        num_keep, keys, counts = _within_bounds(
             sources, dtype, groups, leaf, num_keep, lower, upper, costs, few
         )
         groups, costs = tuple(range(len(sources))), None
@@ -94,11 +95,9 @@ def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest, few):
         wide = _wide.from_int32(spare, limbs=limbs)
         return _wide.to_int32(share(wide, member, bracket.missing, costs))
 
-    bracket = _balanced(*start, balance, costs)
+    bracket = _balanced(keys, counts, balance, costs)
     ranked = sources, dtype, groups, num_keep
-    found = find_thresholds(
-        *ranked, balance, bracket, share_ties, costs, near=bounded, few=few
-    )
+    found = find_thresholds(*ranked, balance, bracket, share_ties, costs, near=bounded, few=few)
     first = np.cumsum([0, *rows]).tolist()
     masks = [
         _leaf_mask(x, dtype, found.threshold[i], found.cut[i : i + r])
@@ -174,4 +173,4 @@ def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper, costs, 
         high = jnp.where(more, near[:, 0], jnp.where(fewer, every[:, 1], near[:, 1]))
         return jnp.stack([low, high], 1)
 
-    return kept, (start(keys, near_keys), start(counts, near_counts))
+    return kept, start(keys, near_keys), start(counts, near_counts)

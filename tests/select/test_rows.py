@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 from select_oracle import top_k
 
 from jaxprune import masks
@@ -68,14 +70,16 @@ def test_masks_do_not_depend_on_rows(longest, ties, few):
                 np.testing.assert_array_equal(made[i], expected)
 
 
+@pytest.mark.parametrize("few", [None, 0], ids=["even", "sampled"])
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("longest", [12, 24, 1000])
-def test_members_are_counted_in_whole_units(wanted, longest):
+def test_members_are_counted_in_whole_units(wanted, longest, few):
     """2:4 along the axis that rows cut: each row has as many members as its share."""
     scores = np.random.default_rng(0).permutation(48).reshape(16, 3).astype(np.float32)
     source = NM(2, 4).units(Source(jnp.asarray(scores)))
     source = Source(source.array, source.scores, source.member, jnp.array(wanted), 24, source.unit)
-    (mask,) = select([source], (0,), jnp.asarray(_wide.constant([10])), longest=longest)
+    keep = jnp.asarray(_wide.constant([10]))
+    (mask,) = select([source], (0,), keep, longest=longest, few=few)
     candidates = np.asarray(source.member) == wanted
     (expected,) = top_k([np.where(candidates, scores, -1)], 10)
     if not wanted:  # then all members are kept besides
@@ -141,3 +145,21 @@ def test_a_stacked_leaf_past_int32_can_be_pruned():
             tree,
         )
         assert made["a"]["kernel"].shape == w.shape
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+@pytest.mark.parametrize("few", [None, 0], ids=["even", "sampled"])
+@pytest.mark.parametrize("groups", [(0, 0), (0, 1)], ids=["together", "apart"])
+def test_devices_search_alike(groups, few):
+    """Leaves cut over eight devices, with ties."""
+    rng = np.random.default_rng(0)
+    leaves = [np.round(rng.normal(size=s) * 4).astype(np.float32) for s in ((16, 5), (8, 9))]
+    k = [61] if groups == (0, 0) else [30, 31]
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    placed = jax.device_put(leaves, NamedSharding(mesh, P("x")))
+    run = jax.jit(functools.partial(select, groups=groups, few=few))
+    made = run([Source(x) for x in placed], num_keep=_wide.constant(k))
+    for g, n in enumerate(k):
+        own = [i for i in (0, 1) if groups[i] == g]
+        for i, expected in zip(own, top_k([leaves[i] for i in own], n), strict=True):
+            np.testing.assert_array_equal(made[i], expected)
