@@ -267,4 +267,4 @@ def search(
     none, turns = jnp.zeros(sizes.shape, jnp.int32), jnp.zeros((), jnp.int32)
     key = jnp.zeros_like(probes[:, 0])
     start = State(bracket, probes, none != 0, key, none, none, turns, jnp.ones((), bool))
-    return lax.while_loop(lambda state: state.is_open, turn, varying_as(start, probes))
+    return lax.while_loop(lambda state: state.is_open, turn, varying_as(start, start))

@@ -175,7 +175,7 @@ def find_thresholds(
         probes = first_probes(sources, dtype, groups, num_keep, of_leaves)
         probes = probes[np.repeat(groups, rows)]
         probes = jnp.clip(probes, bracket.low[:, :1], bracket.high[:, :1])
-    sizes = sizes.astype(np.int32)
+    probes, sizes = varying_as(probes, sources), sizes.astype(np.int32)
     return search(
         count_rows, balance, bracket, probes, sizes, share, costs, interpolated=interpolated
     )
