@@ -1,5 +1,6 @@
 """Leaves stored as blocks where that pays, and back."""
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -102,11 +103,14 @@ def to_dense(params):
     """
 
     def back(leaf):
-        if not isinstance(leaf, BlockELL):
-            return leaf
-        return _product.dense(_product.opened(leaf)).reshape(leaf.shape)
+        return _dense(leaf) if isinstance(leaf, BlockELL) else leaf
 
     return jax.tree.map(back, params, is_leaf=lambda x: isinstance(x, BlockELL))
+
+
+@functools.partial(jax.jit, inline=True)  # without jit, one program for a layout
+def _dense(leaf):
+    return _product.dense(_product.opened(leaf)).reshape(leaf.shape)
 
 
 def _smallest(leaf, rule, block):

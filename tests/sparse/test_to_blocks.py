@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import heard
 from sparse_cases import blocks_of, blocky, count_blocks
 
 import jaxprune
@@ -38,6 +39,15 @@ def test_there_and_back(shape, matrix, block, density, dtype):
 def test_what_is_not_finite_comes_back():
     w = blocky(1, (8, 8)) + np.diag([np.nan, np.inf, *[0] * 6]).astype(np.float32)
     np.testing.assert_array_equal(sparse.to_dense(blocks_of(w)), w)
+
+
+def test_dense_again_is_one_program_for_a_layout():
+    w = blocky(0, (36, 44))  # of no other test
+    leaf = blocks_of(w)
+    with heard() as compiled:
+        np.testing.assert_array_equal(sparse.to_dense(leaf), w)
+        sparse.to_dense(leaf)
+    assert len(compiled) == 1
 
 
 def test_groups_store_as_few_blocks_as_any_four():
