@@ -19,7 +19,7 @@ from rich.console import Console
 from benchmarks.scale import MODELS, num_weights
 from benchmarks.tables import table
 from jaxprune.select import _keys, _wide
-from jaxprune.select._search import PROBES, Bracket, ends, search
+from jaxprune.select._search import PROBES, Bracket, search
 from jaxprune.select._thresholds import _SAMPLE_SENT
 
 PODS = {  # GB/s of memory per chip, assumed microseconds for an all-reduce of less than 1 KiB
@@ -54,7 +54,7 @@ def turns_of_search(size, sparsity):
     low, high = _keys.key_range("float32")
     keys = jnp.broadcast_to(jnp.array([low, high], jnp.int32), (rows, 2))
     counts = jnp.broadcast_to(jnp.array([each, 0], jnp.int32), (rows, 2))
-    start = Bracket(*jnp.unstack(ends(keys, counts, balance(counts)), axis=1))
+    start = Bracket.of(keys, counts, balance(counts))
     probes = jnp.broadcast_to(jnp.sort(probes), (rows, PROBES))
     sizes = np.full(rows, each, np.int32)
     return int(search(lambda p, tie, equal: reach(p), balance, start, probes, sizes, None).turns)

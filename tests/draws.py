@@ -3,11 +3,16 @@
 import math
 
 import jax
-import jax.numpy as jnp
+import numpy as np
+
+
+def put(x, dtype=None):
+    """An array of NumPy as one of JAX, cast before: `jnp.asarray` compiles for each shape."""
+    return jax.device_put(np.asarray(x, dtype))
 
 
 def drawn(rng, shapes):
-    """Noise for kernels, by their fan-in; vectors such that few units of a relu are dead."""
+    """Of NumPy: noise for kernels, by their fan-in; vectors with which few units of a relu die."""
 
     def one(path, leaf):
         if len(leaf.shape) > 1:
@@ -15,6 +20,6 @@ def drawn(rng, shapes):
         else:
             value = rng.uniform(0.3, 1.2, leaf.shape)
             value = -value if "mean" in jax.tree_util.keystr(path) else value
-        return jnp.asarray(value.astype(leaf.dtype))  # cast by NumPy: no program for each shape
+        return value.astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(one, shapes)

@@ -64,7 +64,8 @@ def permute(groups: Groups, tree, orders: Mapping[str, np.ndarray]):
             )
         for i, axis in enumerate(groups._ties.of(groups._numbers[path])):
             if placed.keys() & set(_axes.roots(axis)):
-                leaf = jnp.take(leaf, _indices(axis, placed), axis=i)
+                module = np if isinstance(leaf, np.ndarray) else jnp
+                leaf = module.take(leaf, _indices(axis, placed), axis=i)
         new[path] = leaf
     return replaced(structure, paths, leaves, new)
 

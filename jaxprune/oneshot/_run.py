@@ -244,8 +244,7 @@ def _put(array: np.ndarray, like):
     """A copy of a host array, where a leaf lies."""
     if not isinstance(like, jax.Array):
         return array.copy()
-    made = jnp.array(array)
-    return jax.device_put(made, like.sharding) if like.committed else made
+    return jax.device_put(array.copy(), like.sharding if like.committed else None)
 
 
 def solve(name: str, method: Method, cut, W, sums: Statistics, keep):
@@ -263,12 +262,12 @@ def solve(name: str, method: Method, cut, W, sums: Statistics, keep):
     """
     note, more = "", [(method.damp or 1e-7) * 10**i for i in range(1, _TRIES)]
     for damp in (method.damp, *more):
-        found, mask, conditions = _solved(method, cut, W, sums, jnp.float32(damp), keep)
-        if bool(jnp.all(jnp.isfinite(jnp.where(mask, found, 0)))):
+        found, mask, highest, finite = _solved(method, cut, W, sums, jnp.float32(damp), keep)
+        if finite:
             return (
                 np.asarray(found),
                 np.asarray(mask),
-                float(conditions),
+                float(highest),
                 note and f"{note}; solved with {damp:g}",
             )
         note = f"damping {method.damp:g} was too little"
@@ -299,7 +298,9 @@ def _solved(method: Method, cut, W, sums: Statistics, damp, keep):
         return *method.solve(problem, keep, cut, **options), condition(H)
 
     if len(W) == 1:
-        parts = one(*jax.tree.map(lambda x: x[0], (W, sums, keep)))
-        return parts[0][None], parts[1][None], parts[2]
-    found, mask, conditions = jax.vmap(one)(W, sums, keep)
-    return found, mask, jnp.max(conditions)
+        alone = one(*jax.tree.map(lambda x: x[0], (W, sums, keep)))
+        found, mask, conditions = (x[None] for x in alone)
+    else:
+        found, mask, conditions = jax.vmap(one)(W, sums, keep)
+    finite = jnp.all(jnp.isfinite(jnp.where(mask, found, 0)))
+    return found, mask, jnp.max(conditions), finite

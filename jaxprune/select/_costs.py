@@ -57,8 +57,8 @@ class Costs:
 
     def closed(self, bracket, where):
         """The bracket, made empty `where` not one more of the scores in it can be paid."""
-        paid = _wide.at_least(bracket.missing, _wide.constant(self.each))
-        some = (bracket.spare > 0) & paid
+        affordable = _wide.at_least(bracket.missing, _wide.constant(self.each))
+        some = (bracket.spare > 0) & affordable
         number = sums(_wide.from_int32(some.astype(jnp.int32)), self.member, max(self.member) + 1)
         final = where & of_rows(_wide.equal(number, 0), self.member)
         return bracket._replace(low=jnp.where(final[:, None], bracket.high, bracket.low))

@@ -40,7 +40,7 @@ def row_lengths(shape, unit, longest: int, wanted: int, devices: int = 1) -> tup
     for axis, n in enumerate(shape or (1,)):
         parts = n // unit[1] if unit is not None and unit[0] == axis else n
         every = math.gcd(parts, devices) if fewest > 1 else 1
-        enough = [d for d in range(fewest, parts + 1) if parts % d == 0 == d % every]
+        enough = [d for d in _divisors(parts) if d >= fewest and d % every == 0]
         if enough:
             return (*lengths, max([d for d in enough if d <= wanted], default=enough[0]))
         if parts < n:
@@ -50,3 +50,9 @@ def row_lengths(shape, unit, longest: int, wanted: int, devices: int = 1) -> tup
     raise ValueError(
         f"scores of shape {tuple(shape)} cannot be cut into rows of {longest} elements to count."
     )
+
+
+def _divisors(n: int) -> list[int]:
+    """In ascending order; none of 0."""
+    lower = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
+    return sorted({*lower, *(n // d for d in lower)})

@@ -10,7 +10,7 @@ from jaxprune._sharding import num_devices
 from jaxprune.select import _keys, _wide
 from jaxprune.select._costs import COST_BITS, Costs, of_rows, share, sums
 from jaxprune.select._rows import row_lengths, wanted
-from jaxprune.select._search import Bracket, ends
+from jaxprune.select._search import Bracket
 from jaxprune.select._thresholds import column, find_thresholds, index_in_row
 
 _MOST = 2**31 - 1  # what int32 holds
@@ -25,9 +25,7 @@ def _leaf_mask(source, dtype, threshold, cuts):
     return mask if source.member is None else mask | (source.member & ~source.wanted)
 
 
-def select(
-    sources, groups, num_keep, *, lower=None, upper=None, costs=None, longest=_MOST, few=None
-):
+def select(sources, groups, num_keep, *, lower=None, upper=None, costs=None, longest=_MOST):
     """Masks of many leaves: the engine below the public functions.
 
     Args:
@@ -39,7 +37,6 @@ def select(
         of a group together; or None. Then each group keeps the longest run of its ranking, from
         the highest score on, that does not cost more than `num_keep`.
       longest: how many elements a row may have; more than the default no int32 can count.
-      few: as in `find_thresholds`.
 
     Returns:
       A list of bool arrays.
@@ -57,14 +54,13 @@ def select(
             upper,
             None if costs is None else 2 * np.array(costs, np.int64)[some],
             longest,
-            few,
         )
         for i, mask in zip(filled, of_some, strict=True):
             masks[i] = mask
     return masks
 
 
-def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest, few):
+def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest):
     if costs is not None:
         num_keep = _wide.carry(2 * num_keep + _wide.constant([1]))
     dtype = _keys.common_dtype([x.dtype for x in leaves])
@@ -77,10 +73,11 @@ def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest, few):
     ]
     rows = [x.num_rows for x in sources]
     leaf = np.repeat(np.arange(len(sources)), rows)  # of each row
-    (keys, counts), bounded = _all_keys(sources, dtype), lower is not None
+    keys, counts = _all_keys(sources, dtype)
+    bounded = lower is not None
     if bounded:
         num_keep, keys, counts = _within_bounds(
-            sources, dtype, groups, leaf, num_keep, lower, upper, costs, few
+            sources, dtype, groups, leaf, num_keep, lower, upper, costs, keys, counts
         )
         groups, costs = tuple(range(len(sources))), None
     member = np.asarray(groups)[leaf]
@@ -97,7 +94,7 @@ def _select_filled(leaves, groups, num_keep, lower, upper, costs, longest, few):
 
     bracket = _balanced(keys, counts, balance, costs)
     ranked = sources, dtype, groups, num_keep
-    found = find_thresholds(*ranked, balance, bracket, share_ties, costs, near=bounded, few=few)
+    found = find_thresholds(*ranked, balance, bracket, share_ties, costs, near=bounded)
     first = np.cumsum([0, *rows]).tolist()
     masks = [
         _leaf_mask(x, dtype, found.threshold[i], found.cut[i : i + r])
@@ -125,11 +122,16 @@ def _balanced(keys, counts, balance, costs):
     if costs is not None:
         low = _wide.clip(excess[:, :1], _wide.constant([[1]]), _wide.constant([[2 << COST_BITS]]))
         excess = jnp.concatenate([low, excess[:, 1:]], axis=1)
-    return Bracket(*jnp.unstack(ends(keys, counts, excess), axis=1))
+    return Bracket.of(keys, counts, excess)
 
 
-def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper, costs, few):
+def _within_bounds(
+    sources, dtype, groups, leaf, num_keep, lower, upper, costs, all_keys, all_counts
+):
     """What each leaf keeps where the ranking of its group is held within bounds.
+
+    Args:
+      all_keys, all_counts: of `_all_keys`.
 
     Returns:
       limbs [leaves, ...]; and the keys that the threshold of each leaf lies between, and how many
@@ -152,12 +154,10 @@ def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper, costs, 
         totals = sums(kept if of_leaf is None else of_leaf.paid(kept), group, len(num_keep))
         return of_rows(_wide.subtract(totals, num_keep[:, None]), member)
 
-    keys, counts = _all_keys(sources, dtype)
-    every = _balanced(keys, counts, balance, costs)
+    every = _balanced(all_keys, all_counts, balance, costs)
     ranked = sources, dtype, groups, num_keep
-    bracket = find_thresholds(*ranked, balance, every, None, of_row, few=few).bracket
-    both = jnp.stack(bracket, axis=1)
-    near_keys, near_counts = both[..., 0], both[..., 1].astype(jnp.int32)
+    bracket = find_thresholds(*ranked, balance, every, None, of_row).bracket
+    near_keys, near_counts = bracket.keys, bracket.counts
     at_low, at_high = jnp.unstack(bounded(near_counts), axis=1)
     first_row = np.searchsorted(leaf, np.arange(len(sources)))
     spare = _wide.subtract(at_low, at_high)
@@ -173,4 +173,4 @@ def _within_bounds(sources, dtype, groups, leaf, num_keep, lower, upper, costs, 
         high = jnp.where(more, near[:, 0], jnp.where(fewer, every[:, 1], near[:, 1]))
         return jnp.stack([low, high], 1)
 
-    return kept, start(keys, near_keys), start(counts, near_counts)
+    return kept, start(all_keys, near_keys), start(all_counts, near_counts)

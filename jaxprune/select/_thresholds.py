@@ -1,4 +1,7 @@
-"""The scores at which groups of leaves are cut: a search over ordered keys, begun from a sample."""
+"""The scores at which groups of leaves are cut: a search over ordered keys.
+
+Of many keys it begins at quantiles of a sample; of no more than a sample has, it needs none.
+"""
 
 import functools
 
@@ -54,7 +57,11 @@ def _count_leaf(source, dtype, probes, tie, equal):
 
 
 def most_in_sample() -> int:
-    """How many keys a sample has at most. Of no more than that, all can be searched as fast."""
+    """About how many keys a sample has; no more than that are searched without one.
+
+    On one device the turns that this takes besides cost less than the sample does. Over several
+    each turn waits for the others: of so few keys that is what a search costs.
+    """
     return _SAMPLE_ALONE if num_devices() == 1 else _SAMPLE_SENT
 
 
@@ -138,7 +145,7 @@ def first_probes(sources, dtype, groups, num_keep, costs=None):
 
 
 def find_thresholds(
-    sources, dtype, groups, num_keep, balance, bracket, share, costs=None, *, near=False, few=None
+    sources, dtype, groups, num_keep, balance, bracket, share, costs=None, *, near=False
 ):
     """Searches each group's threshold, and where to cut among the scores that equal it.
 
@@ -148,8 +155,8 @@ def find_thresholds(
       groups: the group of each leaf, static.
       num_keep: limbs [groups, 1 or 2].
       balance, bracket, share, costs: as in `search`.
-      near: whether the bracket says more about most of the thresholds than a sample would.
-      few: so many keys are searched without a sample; None: as many as one would have.
+      near: whether the bracket says more about most of the thresholds than a sample would, where
+        there are keys enough for one.
 
     Returns:
       State.
@@ -165,7 +172,7 @@ def find_thresholds(
         ]
         return jnp.concatenate(counts)
 
-    interpolated = sum(x.size for x in sources) > (most_in_sample() if few is None else few)
+    interpolated = sum(x.size for x in sources) > most_in_sample()
     if not interpolated:
         probes = divide_evenly(bracket)
     elif near:

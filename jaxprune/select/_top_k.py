@@ -22,8 +22,9 @@ def top_k_mask(scores: jax.Array, k, *, axis: int | None = None) -> jax.Array:
 
         mask = scores is among the k highest; of equal scores the lower flat index is kept
 
-    The threshold is found by counting how many scores reach it, in about four reads of `scores`
-    and with no temporary of its size; nothing is sorted.
+    The threshold is found by counting how many scores reach it, with no temporary of the size of
+    `scores`; nothing is sorted. A large array is read about four times; one of no more than 32,768
+    scores, or such slices of a larger one, up to 19 times, which takes less time than a sample.
 
     Args:
       scores: float16, bfloat16, float32 or float64, any shape. NaN counts as the lowest

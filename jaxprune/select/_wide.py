@@ -4,7 +4,7 @@
 of them can be added before low limbs have to be carried.
 
 Where all that can come up fits an int32, one limb does: [value]. What computes with limbs takes as
-many as its arguments have, but for `times` and `most_times`, which take two.
+many as its arguments have, but for `to_int64`, `times` and `most_times`, which take two.
 """
 
 import jax.numpy as jnp

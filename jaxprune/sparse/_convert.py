@@ -108,7 +108,7 @@ def to_dense(params):
     return jax.tree.map(back, params, is_leaf=lambda x: isinstance(x, BlockELL))
 
 
-@functools.partial(jax.jit, inline=True)  # without jit, one program for a layout
+@functools.partial(jax.jit, inline=True)  # for callers without jit: one program for a layout
 def _dense(leaf):
     return _product.dense(_product.opened(leaf)).reshape(leaf.shape)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from flax import linen
 
 import jaxprune
@@ -67,7 +68,7 @@ def test_what_remains_is_a_fraction_where_it_is_not_whole():
 def test_what_remains_is_what_is_not_multiplied_by_zero():
     """By brute force: products of a convolution whose weight is not zero, counted by a sum."""
     rng = np.random.default_rng(0)
-    params = {"kernel": jnp.asarray(rng.normal(size=(3, 3, 4, 8)), jnp.float32)}
+    params = {"kernel": put(rng.normal(size=(3, 3, 4, 8)), jnp.float32)}
     x = jnp.ones((2, 6, 6, 4))
 
     def function(params, x):

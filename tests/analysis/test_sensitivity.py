@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilations import heard
+from draws import put
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -263,7 +264,7 @@ class Linen(nn.Module):
 
 
 def test_linen():
-    x = jnp.asarray(X, jnp.float32)
+    x = put(X, jnp.float32)
     params = Linen().init(jax.random.key(0), x)["params"]
 
     def metric(params):

@@ -66,7 +66,7 @@ def masked(plan, tree):
     paths, values, structure = flatten(tree)
     own = masks(plan)
     new = {
-        p: jnp.asarray(np.where(own[p], x, np.zeros((), x.dtype)))
+        p: np.where(own[p], x, np.zeros((), x.dtype))
         for p, x in zip(paths, values, strict=True)
         if p in own
     }

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +72,7 @@ def test_a_program_of_what_is_kept_gives_what_is_kept_of_its_results(program, se
     x = rng.integers(1, 100, shape).astype(np.float32)
     jaxpr, (own,), results = tied(lambda x: axes_programs.run(jnp, steps, x), shape)
     keep = drawn(rng, own)
-    small = evaluate(jaxpr, [vectors(keep, own)], ["x"], [jnp.asarray(keep.cut(x, own))])
+    small = evaluate(jaxpr, [vectors(keep, own)], ["x"], [put(keep.cut(x, own))])
     whole = axes_programs.run(np, steps, x)
     for got, value, axes in zip(small, whole, results, strict=True):
         np.testing.assert_array_equal(got, value[np.ix_(*vectors(keep, axes))])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import put
 from flax import nnx
 
 import jaxprune
@@ -23,7 +24,7 @@ class Model(nn.Module):
 
 
 def noise(shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+    return put(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
 X, Y = noise((6, 4)), noise((6, 3), 1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import put
 
 import jaxprune
 from jaxprune import compact
@@ -22,7 +23,7 @@ class Model(nn.Module):
 
 
 def noise(shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+    return put(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
 X, Y = noise((32, 4)), noise((32, 3), 1)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import zoo_decoders as decoders
+from draws import put
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -215,7 +216,7 @@ def test_a_budget_of_everything_keeps_everything():
 
 
 def test_params_of_half_precision_count_half_the_bytes():
-    params = {name: jnp.asarray(w, jnp.bfloat16) for name, w in PARAMS.items()}
+    params = {name: put(w, jnp.bfloat16) for name, w in PARAMS.items()}
     groups = compact.trace_groups(apply, params, jnp.ones((1, 10), jnp.bfloat16))
     assert compact.Plan(groups, {}).bytes == (2 * dense(64, 36)[0],) * 2
 

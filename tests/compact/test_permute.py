@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zoo
 import zoo_decoders as decoders
+from draws import put
 from zoo import traced
 
 from jaxprune import NM, compact, masks
@@ -71,13 +72,13 @@ def kept(params):
 def uneven(rng, *shape):
     """Noise in which four inputs are large, the next four small, and so on."""
     scale = np.where(np.arange(shape[0]) // 4 % 2, 0.1, 1.0)[:, None]
-    return jnp.asarray(scale * rng.normal(size=shape), jnp.float32)
+    return put(scale * rng.normal(size=shape), jnp.float32)
 
 
 def test_two_of_four_keeps_more_of_two_layers():
     rng = np.random.default_rng(0)
     params = {"a": uneven(rng, 8, 32), "b": uneven(rng, 32, 8)}
-    x = jnp.asarray(rng.normal(size=(4, 8)), jnp.float32)
+    x = put(rng.normal(size=(4, 8)), jnp.float32)
 
     def apply(p, x):
         return jnp.tanh(x @ p["a"]) @ p["b"]
@@ -94,7 +95,7 @@ def test_two_of_four_keeps_more_of_a_transformer():
     rng = np.random.default_rng(0)
     shapes = {"qkv": (16, 72), "out": (24, 16), "up": (16, 32), "down": (32, 16)}
     params = {name: uneven(rng, *shape) for name, shape in shapes.items()}
-    x = jnp.asarray(rng.normal(size=(2, 5, 16)), jnp.float32)
+    x = put(rng.normal(size=(2, 5, 16)), jnp.float32)
 
     def apply(p, x):
         x = x @ p["stem"]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import zoo
+from draws import put
 from jax import export
 
 from jaxprune import compact
@@ -33,11 +34,11 @@ def close(got, expected, tolerance=1e-5):
 
 
 def noise(shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+    return put(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
 def words(shape):
-    return jnp.asarray(np.random.default_rng(0).integers(13, size=shape, dtype=np.int32))
+    return put(np.random.default_rng(0).integers(13, size=shape, dtype=np.int32))
 
 
 @pytest.mark.parametrize(

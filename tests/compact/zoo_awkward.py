@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from draws import put
 from jax import lax
 from zoo_case import Case, generator, normal, raw
 
@@ -205,7 +206,7 @@ def indices_as_parameters(key):
     rng = generator(key)
     params = {
         "in": normal(6, 12)(rng),
-        "index": jnp.asarray(rng.permutation(12)[:8]),
+        "index": put(rng.permutation(12)[:8]),
         "out": normal(8, 5)(rng),
     }
 
@@ -219,7 +220,7 @@ def complex_parameters(key):
     """Kernels of complex numbers."""
     rng = generator(key)
     shapes = {"in": (6, 12), "out": (12, 5)}
-    params = {name: lax.complex(*(normal(*shapes[name])(rng) for _ in "ri")) for name in shapes}
+    params = {name: normal(*shapes[name])(rng) + 1j * normal(*shapes[name])(rng) for name in shapes}
 
     def apply(p, x):
         return jnp.abs((x * (1 + 0j)) @ p["in"] @ p["out"])

@@ -26,12 +26,12 @@ class Case:
 
 def normal(*shape):
     """An input of noise."""
-    return lambda rng: jnp.asarray(rng.standard_normal(shape, np.float32))
+    return lambda rng: rng.standard_normal(shape, np.float32)
 
 
 def tokens(vocabulary, *shape):
     """An input of integers."""
-    return lambda rng: jnp.asarray(rng.integers(vocabulary, size=shape, dtype=np.int32))
+    return lambda rng: rng.integers(vocabulary, size=shape, dtype=np.int32)
 
 
 def prng_key(rng):

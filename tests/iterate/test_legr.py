@@ -11,6 +11,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 from compilations import heard
+from draws import put
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxprune as jp
@@ -109,7 +110,7 @@ def test_scores_of_weights_have_the_mean_of_their_unit(pattern, size):
     assert scores.dtype == jnp.float32
     expected = a * size * np.square(w.astype(np.float64)) + k
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6 * abs(k))
-    low = found.score(jnp.asarray(w, jnp.bfloat16), path="layer00/kernel")
+    low = found.score(put(w, jnp.bfloat16), path="layer00/kernel")
     assert low.dtype == jnp.float32
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 
 import jaxprune as jp
 
@@ -14,7 +15,7 @@ SIZE = 200
 def start(seed=0):
     rng = np.random.default_rng(seed)
     return {
-        name: {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32), "bias": jnp.ones(3)}
+        name: {"kernel": put(rng.normal(size=shape), jnp.float32), "bias": jnp.ones(3)}
         for name, shape in SHAPES.items()
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tied_oracle as oracle
 from compilations import heard
+from draws import put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ SIZES = [group.size for group in NET.groups]
 
 
 def tree(leaves):
-    return oracle.nested({path: jnp.asarray(w) for path, w in leaves.items()})
+    return oracle.nested({path: put(w) for path, w in leaves.items()})
 
 
 def rounded(sparsity):
@@ -231,7 +232,7 @@ def test_gradients_and_memories():
 
 def test_any_float_dtype():
     leaves = oracle.integers(17)
-    params = {p: jnp.asarray(w, jnp.bfloat16) for p, w in leaves.items()}
+    params = {p: put(w, jnp.bfloat16) for p, w in leaves.items()}
     params["norm/scale"] = params["norm/scale"].astype(jnp.float16)
     params["mix/kernel"] = params["mix/kernel"].astype(jnp.float8_e4m3fn)
     masks = jp.masks.make(oracle.nested(params), 0.5, pattern=NET)

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from draws import drawn
+from draws import drawn, put
 from flax import nnx
 
 
@@ -67,7 +67,7 @@ class Nnx(nnx.Module):
 def variables(module, x):
     """All collections of a linen module."""
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
-    return drawn(np.random.default_rng(0), shapes)
+    return jax.tree.map(put, drawn(np.random.default_rng(0), shapes))
 
 
 def linen(module, x):
@@ -99,14 +99,14 @@ def equinox_model():
 
 def raw_model():
     params = {
-        "up": {"w": normal(2, 6, 16), "b": jnp.asarray(np.zeros(16, np.float32))},
+        "up": {"w": normal(2, 6, 16), "b": put(np.zeros(16, np.float32))},
         "down": [normal(3, 16, 5)],
     }
     return lambda p, x: jax.nn.relu(x @ p["up"]["w"] + p["up"]["b"][None]) @ p["down"][0], params
 
 
 def normal(seed, *shape):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+    return put(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
 def images(n=4, channels_last=True):
@@ -114,7 +114,7 @@ def images(n=4, channels_last=True):
 
 
 def tokens(n=4):
-    return jnp.asarray(np.random.default_rng(1).integers(16, size=(n, 7), dtype=np.int32))
+    return put(np.random.default_rng(1).integers(16, size=(n, 7), dtype=np.int32))
 
 
 def vectors(n=40):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import put
 from flax import nnx
 
 import jaxprune as jp
@@ -16,10 +17,10 @@ from jaxprune import oneshot, scores
 
 RNG = np.random.default_rng(0)
 PARAMS = {
-    "a": {"kernel": jnp.asarray(RNG.normal(size=(6, 8)), jnp.float32), "bias": jnp.zeros(8)},
-    "b": {"kernel": jnp.asarray(RNG.normal(size=(8, 4)), jnp.float32)},
+    "a": {"kernel": put(RNG.normal(size=(6, 8)), jnp.float32), "bias": jnp.zeros(8)},
+    "b": {"kernel": put(RNG.normal(size=(8, 4)), jnp.float32)},
 }
-BATCHES = [jnp.asarray(RNG.normal(size=(n, 6)), jnp.float32) for n in (4, 4, 6)]
+BATCHES = [put(RNG.normal(size=(n, 6)), jnp.float32) for n in (4, 4, 6)]
 
 
 def loss(params, x):
@@ -217,7 +218,7 @@ def test_means_of_low_precision_gradients_are_float32():
     params = {"kernel": jnp.ones((2, 4), jnp.bfloat16)}
     more = np.zeros((2, 4), np.float32)
     more[1, 3] = 0.01
-    batches = [jnp.ones((2, 4))] * 7 + [jnp.ones((2, 4)) + jnp.asarray(more)]
+    batches = [jnp.ones((2, 4))] * 7 + [jnp.ones((2, 4)) + put(more)]
     linear = lambda p, x: jnp.sum(p["kernel"].astype(jnp.float32) * x)  # noqa: E731
     seen = oneshot.collect(params, linear, batches, score=scores.saliency)
     assert seen.grads["kernel"].dtype == jnp.float32

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cores_oracle import damped, layer, least_squares, loss, quadratic, sparsegpt
+from draws import put
 
 from jaxprune.oneshot import cores
 
 
 def single(*arrays):
-    return [jnp.asarray(x, jnp.float32) for x in arrays]
+    return [put(x, jnp.float32) for x in arrays]
 
 
 W, X = layer(128, 48)
@@ -96,7 +97,7 @@ def test_scales_of_inputs_do_not_matter():
 
 def test_stacked_layers_bfloat16_and_traced_counts():
     stack = [layer(20, 6, seed=seed) for seed in range(2)]
-    w = jnp.stack([jnp.asarray(w, jnp.bfloat16) for w, _ in stack])
+    w = jnp.stack([put(w, jnp.bfloat16) for w, _ in stack])
     h = jnp.stack(single(*(damped(x.T @ x) for _, x in stack)))
     keep = jnp.array([40, 61])
     one = jax.jit(lambda w, h, k: cores.alps(w, h, k, cores.Cut()))

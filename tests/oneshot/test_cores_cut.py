@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cores_oracle import RNG, highest, highest_units
+from draws import put
 
 from jaxprune.oneshot import cores
 
@@ -64,16 +65,16 @@ def test_per_output_keeps_equally_many(cut):
 
 def test_magnitude_and_wanda():
     W, squares = RNG.normal(size=SHAPE), RNG.uniform(0.1, 9, SHAPE[0])
-    mask = cores.magnitude(jnp.asarray(W, jnp.float32), 20, cores.Cut())
+    mask = cores.magnitude(put(W, jnp.float32), 20, cores.Cut())
     assert (np.asarray(mask) == highest(np.abs(W), 20)).all()
-    mask = cores.wanda(jnp.asarray(W, jnp.float32), jnp.asarray(squares), 18, cores.Cut())
+    mask = cores.wanda(put(W, jnp.float32), put(squares), 18, cores.Cut())
     scores = np.abs(W) * squares[:, None] ** 0.5
     for column, kept in zip(scores.T, np.asarray(mask).T, strict=True):
         assert (kept == highest(column, 3)).all()
 
 
 def test_bfloat16_is_ranked_as_it_is():
-    W = jnp.asarray(RNG.normal(size=SHAPE), jnp.bfloat16)
+    W = put(RNG.normal(size=SHAPE), jnp.bfloat16)
     mask = np.asarray(cores.magnitude(W, 31, cores.Cut()))
     assert (mask == highest(np.abs(np.asarray(W, np.float64)), 31)).all()
     assert cores.wanda(W, jnp.ones(12, jnp.bfloat16), 31, cores.Cut()).sum() == 31
@@ -81,7 +82,7 @@ def test_bfloat16_is_ranked_as_it_is():
 
 @pytest.mark.parametrize("choose", [cores.choose, cores.choose_per_output])
 def test_one_program_for_every_keep(choose):
-    scores = jnp.asarray(RNG.normal(size=(3, *SHAPE)), jnp.float32)
+    scores = put(RNG.normal(size=(3, *SHAPE)), jnp.float32)
     keep = jnp.array([5, 40, 72])
     together = jax.jit(jax.vmap(lambda s, k: choose(s, k, cores.Cut())))
     each = jax.jit(lambda s, k: choose(s, k, cores.Cut()))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cores_oracle import damped, greedy, layer, least_squares, quadratic
+from draws import put
 
 from jaxprune.oneshot import cores
 
@@ -13,7 +14,7 @@ H = damped(X.T @ X)
 
 
 def run(keep, cut=cores.Cut(), W=W, H=H):  # noqa: B008
-    return cores.obc(jnp.asarray(W, jnp.float32), jnp.asarray(H, jnp.float32), keep, cut)
+    return cores.obc(put(W, jnp.float32), put(H, jnp.float32), keep, cut)
 
 
 def test_it_is_greedy_removal_with_the_whole_leaf_ranked():
@@ -60,7 +61,7 @@ def test_more_removals_than_are_read_back_at_once():
         # One output at a time: so many are kept of each.
         for o in range(2):
             one = wide[:, o : o + 1]
-            _, mask = cores.obc(jnp.asarray(one), jnp.asarray(square), 50, cores.Cut())
+            _, mask = cores.obc(put(one), put(square), 50, cores.Cut())
             assert (np.asarray(mask) == expected[:, o : o + 1]).all()
     _, mask = run(100, W=wide, H=square)
     assert mask.sum() == 100
@@ -77,15 +78,15 @@ def test_it_is_better_than_sparsegpt():
     for keep in (wide.size // 2, wide.size * 3 // 10):
         pruned, _ = run(keep, W=wide, H=square)
         other, _ = cores.sparsegpt(
-            jnp.asarray(wide, jnp.float32), jnp.asarray(square, jnp.float32), keep, cores.Cut()
+            put(wide, jnp.float32), put(square, jnp.float32), keep, cores.Cut()
         )
         ratio = quadratic(pruned, wide, square).sum() / quadratic(other, wide, square).sum()
         assert ratio < 0.6
 
 
 def test_stacked_layers_bfloat16_and_traced_counts():
-    w = jnp.stack([jnp.asarray(W, jnp.bfloat16), jnp.asarray(-2 * W[::-1], jnp.bfloat16)])
-    h = jnp.stack([jnp.asarray(H, jnp.float32)] * 2)
+    w = jnp.stack([put(W, jnp.bfloat16), put(-2 * W[::-1], jnp.bfloat16)])
+    h = jnp.stack([put(H, jnp.float32)] * 2)
     keep = jnp.array([20, 41])
     one = jax.jit(lambda w, h, k: cores.obc(w, h, k, cores.Cut()))
     pruned, mask = jax.vmap(one)(w, h, keep)

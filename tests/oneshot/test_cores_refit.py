@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cores_oracle import damped, layer, least_squares, loss, quadratic, sparsegpt
+from draws import put
 
 from jaxprune.oneshot import cores
 
@@ -16,7 +17,7 @@ MASK = np.random.default_rng(1).uniform(size=W.shape) < 0.5
 
 
 def single(*arrays):
-    return [jnp.asarray(x, jnp.float32) for x in arrays]
+    return [put(x, jnp.float32) for x in arrays]
 
 
 def test_loss_is_that_of_the_outputs():
@@ -44,7 +45,7 @@ def test_refit_is_least_squares_of_each_output():
 
 def test_refit_in_float64_is_exact():
     with jax.enable_x64(True):
-        got = cores.refit(jnp.asarray(W), jnp.asarray(H), MASK, steps=1000, tol=1e-12)
+        got = cores.refit(put(W), put(H), MASK, steps=1000, tol=1e-12)
         np.testing.assert_allclose(got, least_squares(W, H, MASK), rtol=1e-7, atol=1e-9)
 
 
@@ -78,8 +79,8 @@ def test_refit_of_all_and_of_nothing():
 
 
 def test_refit_keeps_bfloat16():
-    got = cores.refit(jnp.asarray(W, jnp.bfloat16), *single(H), MASK)
-    rounded = np.asarray(jnp.asarray(W, jnp.bfloat16), np.float64)
+    got = cores.refit(put(W, jnp.bfloat16), *single(H), MASK)
+    rounded = np.asarray(put(W, jnp.bfloat16), np.float64)
     expected = least_squares(rounded, H, MASK)
     assert got.dtype == jnp.bfloat16
     np.testing.assert_allclose(
@@ -107,7 +108,7 @@ def test_target_is_least_squares_with_the_old_weights_as_more_data():
     expected = np.linalg.lstsq(rows, np.concatenate([X @ W, more * W]), rcond=None)[0]
     got = cores.target(*single(W, G, C), damp)
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
-    assert cores.target(jnp.asarray(W, jnp.bfloat16), *single(G, C)).dtype == jnp.float32
+    assert cores.target(put(W, jnp.bfloat16), *single(G, C)).dtype == jnp.float32
 
     # What is lost beyond it is the quadratic form that cores minimise.
     def objective(x):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cores_oracle import damped, layer, loss, sparsegpt
+from draws import put
 
 from jaxprune.oneshot import cores
 
@@ -36,7 +37,7 @@ def test_it_is_the_published_algorithm(name):
     W, X = layer(300, 24)
     H = damped(X.T @ X)
     keep = round(cut.num_units(W.shape) * (1 - sparsity))
-    pruned, mask = cores.sparsegpt(jnp.asarray(W), jnp.asarray(H), keep, cut)
+    pruned, mask = cores.sparsegpt(put(W), put(H), keep, cut)
     expected, kept = sparsegpt(W, H, keep, rows=cut.rows, columns=cut.columns, nm=cut.nm)
     near(pruned, mask, expected, kept, W, X)
 
@@ -47,7 +48,7 @@ def test_many_blocks(inputs, block):
     W, X = layer(inputs, 8)
     H = damped(X.T @ X)
     keep = W.size // 2 + 1
-    pruned, mask = cores.sparsegpt(jnp.asarray(W), jnp.asarray(H), keep, cores.Cut(), block=block)
+    pruned, mask = cores.sparsegpt(put(W), put(H), keep, cores.Cut(), block=block)
     expected, kept = sparsegpt(W, H, keep, block=min(block, inputs))
     near(pruned, mask, expected, kept, W, X)
 
@@ -58,7 +59,7 @@ def test_in_float64_it_is_the_same_to_the_last_digits():
     with jax.enable_x64(True):
         for nm in (None, (2, 3)):
             cut = cores.Cut(nm=nm)
-            pruned, mask = cores.sparsegpt(jnp.asarray(W), jnp.asarray(H), 401, cut, block=32)
+            pruned, mask = cores.sparsegpt(put(W), put(H), 401, cut, block=32)
             assert pruned.dtype == jnp.float64
             expected, kept = sparsegpt(W, H, 401, nm=nm, block=32 if nm is None else 30)
             assert (np.asarray(mask) == kept).all()
@@ -67,8 +68,8 @@ def test_in_float64_it_is_the_same_to_the_last_digits():
 
 def test_it_is_better_than_wanda_which_is_better_than_magnitude():
     W, X = layer(256, 64)
-    H = jnp.asarray(X.T @ X, jnp.float32)
-    w = jnp.asarray(W, jnp.float32)
+    H = put(X.T @ X, jnp.float32)
+    w = put(W, jnp.float32)
     for keep in (W.size // 2, W.size * 3 // 10):
         gpt, _ = cores.sparsegpt(w, cores.damped(H), keep, cores.Cut())
         wanda = cores.wanda(w, jnp.diagonal(H), keep, cores.Cut())
@@ -83,8 +84,8 @@ SMALL = layer(20, 6)
 
 def small(keep, cut=cores.Cut(), scale=1.0, dtype=jnp.float32, **options):  # noqa: B008
     W, X = SMALL
-    H = cores.damped(jnp.asarray(scale * X.T @ X, jnp.float32))
-    return cores.sparsegpt(jnp.asarray(W, dtype), H, keep, cut, **options)
+    H = cores.damped(put(scale * X.T @ X, jnp.float32))
+    return cores.sparsegpt(put(W, dtype), H, keep, cut, **options)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 61, 119, 120, 999, -3])
@@ -93,7 +94,7 @@ def test_the_count_is_exact(keep):
     assert mask.sum() == min(max(keep, 0), 120)
     assert not pruned[~mask].any()
     if keep >= 120:
-        assert (pruned == jnp.asarray(SMALL[0], jnp.float32)).all()
+        assert (pruned == put(SMALL[0], jnp.float32)).all()
 
 
 def test_weights_that_are_all_equal_keep_the_exact_count():
@@ -112,7 +113,7 @@ def test_bfloat16_weights_come_back_as_such():
     pruned, mask = small(60, dtype=jnp.bfloat16)
     assert pruned.dtype == jnp.bfloat16
     assert mask.sum() == 60
-    W = np.asarray(jnp.asarray(SMALL[0], jnp.bfloat16), np.float64)
+    W = np.asarray(put(SMALL[0], jnp.bfloat16), np.float64)
     expected, kept = sparsegpt(W, damped(SMALL[1].T @ SMALL[1]), 60)
     assert (np.asarray(mask) != kept).sum() <= 2
     np.testing.assert_allclose(np.asarray(pruned, np.float64)[kept], expected[kept], rtol=0.02)
@@ -123,7 +124,7 @@ def test_one_token():
     W, X = SMALL[0], SMALL[1][:1]
     H = damped(X.T @ X)
     expected, kept = sparsegpt(W, H, 60)
-    pruned, mask = cores.sparsegpt(jnp.asarray(W), jnp.asarray(H), 60, cores.Cut())
+    pruned, mask = cores.sparsegpt(put(W), put(H), 60, cores.Cut())
     near(pruned, mask, expected, kept, W, X)
 
 
@@ -133,18 +134,18 @@ def test_dead_inputs_go_first():
     dead = np.abs(X).sum(0) == 0
     big = np.where(dead[:, None], 1000, W)
     H = damped(X.T @ X)
-    pruned, mask = cores.sparsegpt(jnp.asarray(big), jnp.asarray(H), 60, cores.Cut(), dead=dead)
+    pruned, mask = cores.sparsegpt(put(big), put(H), 60, cores.Cut(), dead=dead)
     expected, kept = sparsegpt(big, H, 60, dead=dead)
     assert not np.asarray(mask)[dead].any()
     near(pruned, mask, expected, kept, big, X)
-    every, mask = cores.sparsegpt(jnp.asarray(big), jnp.asarray(H), 120, cores.Cut(), dead=dead)
+    every, mask = cores.sparsegpt(put(big), put(H), 120, cores.Cut(), dead=dead)
     np.testing.assert_allclose(every, big, rtol=1e-6)
 
 
 def test_stacked_layers_and_traced_counts():
     stack = [layer(20, 6, seed=seed) for seed in range(3)]
-    W = jnp.stack([jnp.asarray(w, jnp.float32) for w, _ in stack])
-    H = jnp.stack([cores.damped(jnp.asarray(x.T @ x, jnp.float32)) for _, x in stack])
+    W = jnp.stack([put(w, jnp.float32) for w, _ in stack])
+    H = jnp.stack([cores.damped(put(x.T @ x, jnp.float32)) for _, x in stack])
     keep = jnp.array([13, 60, 119])
     one = jax.jit(lambda w, h, k: cores.sparsegpt(w, h, k, cores.Cut(rows=2), block=8))
     pruned, mask = jax.vmap(one)(W, H, keep)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ def test_any_sparsity(sparsity):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_dtype_is_kept(dtype):
-    w = jnp.asarray(kernel(), dtype)
+    w = put(kernel(), dtype)
     params, masks = jp.prune_params({"kernel": w, "bias": jnp.ones(7, dtype)}, 0.5)
     assert params["kernel"].dtype == params["bias"].dtype == dtype
     assert masks["bias"] is None
@@ -111,7 +112,7 @@ def test_scores_from_gradients():
 
 
 def test_inputs_stay():
-    params = {"kernel": jnp.asarray(kernel())}
+    params = {"kernel": put(kernel())}
     before = np.array(params["kernel"])
     jp.prune_params(params, 0.9)
     np.testing.assert_array_equal(params["kernel"], before)

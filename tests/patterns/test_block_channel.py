@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from pattern_oracle import expected
 
 from jaxprune import Block, Channel, masks
@@ -38,7 +39,7 @@ def test_expand_is_a_loop_over_weights(pattern):
     lengths = {axis % 2: length for axis, length in zip(pattern.axes, pattern.shape, strict=True)}
     rows, columns = lengths.get(0, 1), lengths.get(1, 1)
     grid = units.reshape(-(-5 // rows), -(-7 // columns))
-    full = np.asarray(pattern.expand(jnp.asarray(grid), shape))
+    full = np.asarray(pattern.expand(put(grid), shape))
     for i in range(5):
         for j in range(7):
             assert full[i, j] == grid[i // rows, j // columns]

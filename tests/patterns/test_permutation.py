@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 
 from jaxprune import NM, masks
 from jaxprune.patterns import permutation
@@ -130,7 +131,7 @@ def test_large_weights_that_share_groups():
 def test_the_mask_of_the_permuted_array_keeps_what_was_found():
     w = normal(0, 16, 4)
     found = permutation(w, NM(2, 4))
-    moved = jnp.take(jnp.asarray(w), found.order, axis=-2)
+    moved = jnp.take(put(w), found.order, axis=-2)
     mask = masks.make({"kernel": moved}, 0.5, pattern=NM(2, 4))["kernel"]
     np.testing.assert_allclose(np.abs(moved)[np.asarray(mask)].sum(), found.after, rtol=1e-6)
     np.testing.assert_array_equal(jnp.take(moved, found.inverse, axis=-2), w)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -46,11 +47,9 @@ def params():
     rng = np.random.default_rng(0)
     ties = np.round(rng.normal(size=(64, 32)) * 4) / 4
     return {
-        "matrix": {"kernel": jnp.asarray(ties, jnp.bfloat16)},
-        "stack": {
-            "kernel": jnp.asarray(np.round(rng.normal(size=(8, 16, 32)) * 8) / 8, jnp.float32)
-        },
-        "split": {"kernel": jnp.asarray(rng.normal(size=(16, 16)), jnp.float32)},
+        "matrix": {"kernel": put(ties, jnp.bfloat16)},
+        "stack": {"kernel": put(np.round(rng.normal(size=(8, 16, 32)) * 8) / 8, jnp.float32)},
+        "split": {"kernel": put(rng.normal(size=(16, 16)), jnp.float32)},
     }
 
 
@@ -134,7 +133,7 @@ def test_blocks_that_are_cut_tie_as_whole_ones(layout):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=256).astype(np.float32)
     blocks = np.stack([rng.permutation(weights) for _ in range(16)]).reshape(4, 4, 16, 16)
-    whole = {"kernel": jnp.asarray(blocks.transpose(0, 2, 1, 3).reshape(64, 64))}
+    whole = {"kernel": put(blocks.transpose(0, 2, 1, 3).reshape(64, 64))}
     _, placed = place(whole, layout, AxisType.Auto)
     mask = jax.jit(lambda p: jp.masks.make(p, 0.5, pattern=jp.Block((16, 16))))(placed)
     np.testing.assert_array_equal(

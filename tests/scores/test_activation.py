@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 
 from jaxprune import scores
 
@@ -13,7 +14,7 @@ X = np.maximum(np.random.default_rng(0).normal(size=(4, 5, 3)) - [0.0, 0.5, 9.0]
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_statistics_against_float64(axis, dtype):
-    x = jnp.asarray(X, dtype)
+    x = put(X, dtype)
     wide = np.moveaxis(np.asarray(x, np.float64), axis, -1).reshape(-1, x.shape[axis])
     mean, active = scores.mean_activation(x, axis), scores.fraction_active(x, axis)
     assert mean.dtype == active.dtype == jnp.float32

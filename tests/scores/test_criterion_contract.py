@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxprune as jp
@@ -43,12 +44,12 @@ PATTERNS = {
 
 
 def draw(seed, dtype=jnp.float32, shape=(16, 8)):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+    return put(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
 def tree(seed, dtype=jnp.float32):
     return {
-        name: {"kernel": draw(seed + i, dtype), "scale": jnp.asarray(np.arange(1.0, 9.0), dtype)}
+        name: {"kernel": draw(seed + i, dtype), "scale": put(np.arange(1.0, 9.0), dtype)}
         for i, name in enumerate("ab")
     }
 

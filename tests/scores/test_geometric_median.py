@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from structured_oracle import distances, rows
@@ -12,11 +13,11 @@ from jaxprune import NM, Block, Channel, Heads, Unstructured, scores
 
 
 def score(w, pattern=Channel()):  # noqa: B008
-    return scores.geometric_median(jnp.asarray(w), path="conv/kernel", pattern=pattern)
+    return scores.geometric_median(put(w), path="conv/kernel", pattern=pattern)
 
 
 def normal(*shape, dtype="float32"):
-    return jnp.asarray(np.random.default_rng(0).normal(size=shape), dtype)
+    return put(np.random.default_rng(0).normal(size=shape), dtype)
 
 
 CASES = [  # shape, pattern, and for each weight the number of its unit

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 
 import jaxprune as jp
 from jaxprune import oneshot, scores
@@ -12,13 +13,10 @@ RNG = np.random.default_rng(0)
 W1, W2 = RNG.normal(size=(5, 6)), RNG.normal(size=(6, 3))
 X, T = RNG.normal(size=(8, 5)), RNG.normal(size=(8, 3))
 PARAMS = {
-    "a": {"kernel": jnp.asarray(W1, jnp.float32)},
-    "b": {"kernel": jnp.asarray(W2, jnp.float32)},
+    "a": {"kernel": put(W1, jnp.float32)},
+    "b": {"kernel": put(W2, jnp.float32)},
 }
-BATCHES = [
-    (jnp.asarray(X[i], jnp.float32), jnp.asarray(T[i], jnp.float32))
-    for i in (slice(0, 4), slice(4, 8))
-]
+BATCHES = [(put(X[i], jnp.float32), put(T[i], jnp.float32)) for i in (slice(0, 4), slice(4, 8))]
 
 
 def loss(params, batch):
@@ -107,13 +105,11 @@ def test_movement_of_a_pruned_weight_goes_on_with_the_value_that_it_had():
 def test_soft_movement():
     w, g = np.array([1.5, -0.5]), np.array([1.0, 2.0])
     score, s = scores.soft_movement(0.5, 0.1), np.zeros(2)
-    memory = score.memory.init(jnp.asarray(w, jnp.float32))
+    memory = score.memory.init(put(w, jnp.float32))
     for _ in range(3):
         soft = 1 / (1 + np.exp(-s))
         s = s - 0.5 * (w * g + 0.1 * soft * (1 - soft))
-        memory = score.memory.update(
-            memory, jnp.asarray(w, jnp.float32), jnp.asarray(g, jnp.float32)
-        )
+        memory = score.memory.update(memory, put(w, jnp.float32), put(g, jnp.float32))
     close([score(jnp.ones(2), memory=memory)], [s])
     for bad in ({"learning_rate": 0}, {"penalty": -1.0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
@@ -206,8 +202,8 @@ def test_synflow_in_rounds_keeps_every_layer_alive_where_one_round_does_not():
     """The reason for rounds: 3 of 310 weights still connect inputs to outputs."""
     rng = np.random.default_rng(3)
     params = {
-        "a": {"kernel": jnp.asarray(rng.uniform(0.8, 1.2, (30, 10)), jnp.float32)},
-        "b": {"kernel": jnp.asarray(rng.uniform(0.8, 1.2, (10, 1)), jnp.float32)},
+        "a": {"kernel": put(rng.uniform(0.8, 1.2, (30, 10)), jnp.float32)},
+        "b": {"kernel": put(rng.uniform(0.8, 1.2, (10, 1)), jnp.float32)},
     }
     alive = {}
     for rounds in (1, 50):

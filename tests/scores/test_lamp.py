@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -46,7 +47,7 @@ def test_by_hand():
 )
 def test_of_any_dtype_and_shape(shape, dtype):
     rng = np.random.default_rng(0)
-    w = jnp.asarray(rng.normal(size=shape), dtype)
+    w = put(rng.normal(size=shape), dtype)
     score = LAMP(w)
     assert score.dtype == jnp.float32
     assert score.shape == shape
@@ -88,7 +89,7 @@ def large_leaves():
         "heavy tails": rng.standard_t(1.5, SIZE).astype(np.float32),
         "neighbouring floats": rng.permutation(ones).view(np.float32),
         "near, and one outlier": near,
-        "ties": np.asarray(jnp.asarray(rng.normal(size=SIZE), jnp.bfloat16), np.float32),
+        "ties": np.asarray(put(rng.normal(size=SIZE), jnp.bfloat16), np.float32),
         "all equal": np.full(SIZE, 0.3, np.float32),
     }
 

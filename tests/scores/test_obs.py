@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 
 import jaxprune as jp
 from jaxprune import oneshot, scores
@@ -23,7 +24,7 @@ def fed(score, w, gradients):
     """The memory after those gradients of a leaf."""
     memory = score.memory.init(w)
     for g in gradients:
-        memory = score.memory.update(memory, w, jnp.asarray(g, jnp.float32))
+        memory = score.memory.update(memory, w, put(g, jnp.float32))
     return memory
 
 
@@ -44,7 +45,7 @@ def test_scores_are_those_of_explicit_inverses(shape, block):
     """Inputs of one output in the order of their axes, in blocks; the last one shorter."""
     w, gradients = RNG.normal(size=shape), correlated(20, *shape)
     score = scores.obs(block, damp=DAMP)
-    leaf = jnp.asarray(w, jnp.float32)
+    leaf = put(w, jnp.float32)
     got = scored(score, leaf, fed(score, leaf, gradients)).reshape(-1, shape[-1])
     flat, rows = w.reshape(-1, shape[-1]), gradients.reshape(20, -1, shape[-1])
     for output in range(shape[-1]):
@@ -55,7 +56,7 @@ def test_scores_are_those_of_explicit_inverses(shape, block):
 
 
 def test_another_output_axis():
-    w, gradients = jnp.asarray(RNG.normal(size=(3, 7)), jnp.float32), correlated(20, 3, 7)
+    w, gradients = put(RNG.normal(size=(3, 7)), jnp.float32), correlated(20, 3, 7)
     first, last = scores.obs(7, damp=DAMP, output_axis=0), scores.obs(7, damp=DAMP)
     got = scored(first, w, fed(first, w, gradients))
     same = scored(last, w.T, fed(last, w.T, gradients.transpose(0, 2, 1)))
@@ -78,7 +79,7 @@ def test_units_are_removed_together(name):
     """The mean score of a unit, times its size, is what removing it from F costs."""
     pattern, unit_of = UNITS[name]
     w, gradients = RNG.normal(size=(8, 4)), correlated(40, 8, 4)
-    score, leaf = scores.obs(8, damp=DAMP), jnp.asarray(w, jnp.float32)
+    score, leaf = scores.obs(8, damp=DAMP), put(w, jnp.float32)
     got = scored(score, leaf, fed(score, leaf, gradients), pattern)
     inverses = [np.linalg.inv(fisher(gradients[:, :, j])) for j in range(4)]
     for unit in {unit_of(i, j) for i in range(8) for j in range(4)}:
@@ -102,12 +103,12 @@ def cost_of_removing(w, f, q):
 
 def test_kept_weights_move_as_is_best():
     w, gradients = RNG.normal(size=6), correlated(20, 6, 1)
-    score, leaf = scores.obs(6, damp=DAMP), jnp.asarray(w[:, None], jnp.float32)
+    score, leaf = scores.obs(6, damp=DAMP), put(w[:, None], jnp.float32)
     memory = fed(score, leaf, gradients)
     f = fisher(gradients[..., 0])
     for q in itertools.combinations(range(6), 3):
         mask = np.isin(np.arange(6), q, invert=True)
-        moved = score.compensate(leaf, jnp.asarray(mask[:, None]), memory)
+        moved = score.compensate(leaf, put(mask[:, None]), memory)
         _, best = cost_of_removing(w, f, np.array(q))
         np.testing.assert_allclose(moved[mask, 0], (w + best)[mask], rtol=1e-3, atol=1e-4)
 
@@ -118,7 +119,7 @@ def test_no_other_single_removal_is_better():
         rng = np.random.default_rng(seed)
         w = rng.normal(size=5)
         gradients = rng.normal(size=(12, 5)) @ rng.normal(size=(5, 5))
-        score, leaf = scores.obs(5, damp=DAMP), jnp.asarray(w[:, None], jnp.float32)
+        score, leaf = scores.obs(5, damp=DAMP), put(w[:, None], jnp.float32)
         got = scored(score, leaf, fed(score, leaf, gradients[..., None]))[:, 0]
         costs = [cost_of_removing(w, fisher(gradients), np.array([i]))[0] for i in range(5)]
         np.testing.assert_allclose(got, costs, rtol=1e-3)
@@ -136,8 +137,8 @@ def test_the_loss_agrees_on_a_linear_model():
         return 0.5 * jnp.mean((batch[0] @ params["kernel"] - batch[1]) ** 2)
 
     best = np.linalg.lstsq(x, y)[0]
-    params = {"kernel": jnp.asarray(best, jnp.float32)}
-    batches = [tuple(jnp.asarray(z, jnp.float32) for z in (x, y))]
+    params = {"kernel": put(best, jnp.float32)}
+    batches = [tuple(put(z, jnp.float32) for z in (x, y))]
     pruned, masks = jp.prune_params(
         params,
         0.25,
@@ -158,14 +159,14 @@ def test_the_loss_agrees_on_a_linear_model():
 
 
 def test_large_damping_is_magnitude():
-    w, gradients = jnp.asarray(RNG.normal(size=(6, 5)), jnp.float32), correlated(8, 6, 5)
+    w, gradients = put(RNG.normal(size=(6, 5)), jnp.float32), correlated(8, 6, 5)
     score = scores.obs(6, damp=1e6)
     got = scored(score, w, fed(score, w, gradients))
     assert np.array_equal(np.argsort(got.ravel()), np.argsort(np.abs(np.asarray(w)).ravel()))
 
 
 def test_blocks_of_one_are_obd():
-    w, gradients = jnp.asarray(RNG.normal(size=(6, 5)), jnp.float32), correlated(8, 6, 5)
+    w, gradients = put(RNG.normal(size=(6, 5)), jnp.float32), correlated(8, 6, 5)
     got, obd = scores.obs(1, damp=1e-9), scores.obd()
     np.testing.assert_allclose(
         scored(got, w, fed(got, w, gradients)), scored(obd, w, fed(obd, w, gradients)), rtol=1e-4
@@ -175,8 +176,8 @@ def test_blocks_of_one_are_obd():
 def test_many_blocks_are_made_in_parts():
     """More than fit side by side on one device: the same scores as leaf by leaf."""
     shape = (64, 40 * 32)
-    w = jnp.asarray(RNG.normal(size=shape), jnp.float32)
-    gradients = jnp.asarray(RNG.normal(size=(3, *shape)), jnp.float32)
+    w = put(RNG.normal(size=shape), jnp.float32)
+    gradients = put(RNG.normal(size=(3, *shape)), jnp.float32)
     score = scores.obs(64, damp=DAMP)
     auto = (jax.sharding.AxisType.Auto,)
     with jax.set_mesh(jax.make_mesh((1,), ("x",), axis_types=auto, devices=jax.devices()[:1])):
@@ -244,7 +245,7 @@ def test_numbers_out_of_range():
 
 
 def test_bfloat16_and_empty_leaves():
-    w = jnp.asarray(RNG.normal(size=(4, 2)), jnp.bfloat16)
+    w = put(RNG.normal(size=(4, 2)), jnp.bfloat16)
     score = scores.obs(4, damp=DAMP)
     memory = fed(score, w, correlated(4, 4, 2))
     assert scored(score, w, memory).dtype == np.float64
@@ -257,8 +258,8 @@ def test_bfloat16_and_empty_leaves():
 
 def test_nm_and_one_call():
     rng = np.random.default_rng(7)
-    params = {"kernel": jnp.asarray(rng.normal(size=(8, 4)), jnp.float32)}
-    batches = [jnp.asarray(rng.normal(size=(16, 8)), jnp.float32)]
+    params = {"kernel": put(rng.normal(size=(8, 4)), jnp.float32)}
+    batches = [put(rng.normal(size=(16, 8)), jnp.float32)]
 
     def loss(params, x):
         return jnp.mean(jnp.square(x @ params["kernel"] - 1))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from structured_oracle import taylor
@@ -29,7 +30,7 @@ every_pattern = pytest.mark.parametrize(("pattern", "ids"), PATTERNS, ids=lambda
 def leaf(dtype="float32"):
     rng = np.random.default_rng(0)
     w, grad = rng.normal(size=(2, *SHAPE))
-    return jnp.asarray(w, dtype), jnp.asarray(grad, dtype)
+    return put(w, dtype), put(grad, dtype)
 
 
 @every_pattern
@@ -83,7 +84,7 @@ def test_a_leaf_without_weights():
 @pytest.mark.parametrize("pattern", [Channel(), Heads(4, -1, parts=2), Block((4, 4))], ids=str)
 def test_the_same_on_eight_devices(pattern, kind):
     rng = np.random.default_rng(0)
-    w, grad = (jnp.asarray(x, jnp.float32) for x in rng.normal(size=(2, 16, 32)))
+    w, grad = (put(x, jnp.float32) for x in rng.normal(size=(2, 16, 32)))
     score = jax.jit(lambda w, g: scores.taylor(w, grad=g, pattern=pattern))
     mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(kind,) * 2)
     cut = NamedSharding(mesh, P("x", "y"))

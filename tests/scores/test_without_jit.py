@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilations import heard
+from draws import put
 
 import jaxprune as jp
 from jaxprune import scores, select
@@ -33,7 +34,7 @@ CALLS = {  # and how many programs a new shape may take
 
 
 def draw(*shape):
-    return jnp.asarray(np.random.default_rng(0).standard_normal(shape, np.float32))
+    return put(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
 @pytest.mark.parametrize("name", CALLS)

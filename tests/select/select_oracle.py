@@ -21,19 +21,29 @@ def top_k(leaves, k):
     return [part.reshape(np.shape(x)) for part, x in zip(parts, leaves, strict=True)]
 
 
-def top_cost(leaves, costs, budget):
-    """Masks of the longest run of the ranking that costs `budget` at most, in Python integers."""
+def top_cost(leaves, costs, budget, lower=None, upper=None):
+    """Masks of the longest run of the ranking that costs `budget` at most, in Python integers.
+
+    Within bounds each leaf first takes its own best up to the lower one, and the run passes over
+    those of a leaf that is at the upper one.
+    """
     with np.errstate(invalid="ignore"):
         flat = np.concatenate([np.ravel(x).astype(np.float64) for x in leaves])
-        order = np.argsort(-flat, kind="stable")
-    each = [cost for x, cost in zip(leaves, costs, strict=True) for _ in range(np.size(x))]
-    mask, paid = np.zeros(flat.size, bool), 0
-    for i in order.tolist():
-        paid += each[i]
-        if paid > budget:
-            break
-        mask[i] = True
-    parts = np.split(mask, np.cumsum([np.size(x) for x in leaves])[:-1])
+        order = np.argsort(-flat, kind="stable").tolist()
+    sizes = [np.size(x) for x in leaves]
+    leaf = np.repeat(np.arange(len(leaves)), sizes).tolist()
+    lower, upper = lower or [0] * len(leaves), upper or sizes
+    mask, taken, left = np.zeros(flat.size, bool), [0] * len(leaves), int(budget)
+    for bounds, must in ((lower, True), (upper, False)):
+        for i in order:
+            if mask[i] or taken[leaf[i]] >= bounds[leaf[i]]:
+                continue
+            if not must and costs[leaf[i]] > left:
+                break
+            mask[i] = True
+            taken[leaf[i]] += 1
+            left -= costs[leaf[i]]
+    parts = np.split(mask, np.cumsum(sizes)[:-1])
     return [part.reshape(np.shape(x)) for part, x in zip(parts, leaves, strict=True)]
 
 

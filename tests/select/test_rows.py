@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from select_oracle import top_k
@@ -16,7 +17,7 @@ from jaxprune import masks
 from jaxprune.patterns import NM
 from jaxprune.select import _wide
 from jaxprune.select._rows import row_lengths
-from jaxprune.select._search import PROBES, Bracket, ends, search
+from jaxprune.select._search import PROBES, Bracket, search
 from jaxprune.select._select import select
 from jaxprune.select._source import Source
 
@@ -52,33 +53,33 @@ def test_rows_that_cannot_be():
         row_lengths((8, 3), (0, 4), 5, 1)
 
 
-@pytest.mark.parametrize("few", [None, 0], ids=["even", "sampled"])
+@pytest.mark.usefixtures("search_kind")
 @pytest.mark.parametrize("longest", [1, 2, 7, 30, 60, 10**6])
 @pytest.mark.parametrize("groups", [(0, 0), (0, 1)], ids=["together", "apart"])
-def test_masks_do_not_depend_on_rows(longest, groups, few):
+def test_masks_do_not_depend_on_rows(longest, groups):
     """Rows of two leaves of one axis and of several; in the second draw many are equal."""
     rng = np.random.default_rng(longest)
     exact = [rng.normal(size=shape).astype(np.float32) for shape in ((3, 4, 5), (2, 15))]
-    run = jax.jit(functools.partial(select, groups=groups, longest=longest, few=few))
+    run = jax.jit(functools.partial(select, groups=groups, longest=longest))
     k = [37] if groups == (0, 0) else [11, 17]
     for leaves in (exact, [np.round(x) for x in exact]):
-        made = run([Source(jnp.asarray(x)) for x in leaves], num_keep=_wide.constant(k))
+        made = run([Source(put(x)) for x in leaves], num_keep=_wide.constant(k))
         for g, n in enumerate(k):
             own = [i for i in (0, 1) if groups[i] == g]
             for i, expected in zip(own, top_k([leaves[i] for i in own], n), strict=True):
                 np.testing.assert_array_equal(made[i], expected)
 
 
-@pytest.mark.parametrize("few", [None, 0], ids=["even", "sampled"])
+@pytest.mark.usefixtures("search_kind")
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("longest", [12, 24, 1000])
-def test_members_are_counted_in_whole_units(wanted, longest, few):
+def test_members_are_counted_in_whole_units(wanted, longest):
     """2:4 along the axis that rows cut: each row has as many members as its share."""
     scores = np.random.default_rng(0).permutation(48).reshape(16, 3).astype(np.float32)
-    source = NM(2, 4).units(Source(jnp.asarray(scores)))
+    source = NM(2, 4).units(Source(put(scores)))
     source = Source(source.array, source.scores, source.member, jnp.array(wanted), 24, source.unit)
-    keep = jnp.asarray(_wide.constant([10]))
-    (mask,) = select([source], (0,), keep, longest=longest, few=few)
+    keep = put(_wide.constant([10]))
+    (mask,) = select([source], (0,), keep, longest=longest)
     candidates = np.asarray(source.member) == wanted
     (expected,) = top_k([np.where(candidates, scores, -1)], 10)
     if not wanted:  # then all members are kept besides
@@ -107,13 +108,13 @@ def test_a_search_among_19_billion_keys(share, interpolated):
 
     def balance(counts):
         totals = _wide.total(_wide.from_int32(counts))
-        excess = _wide.subtract(totals, jnp.asarray(_wide.constant([k])))
+        excess = _wide.subtract(totals, put(_wide.constant([k])))
         return jnp.broadcast_to(excess, (*counts.shape, 2))
 
     counts = jnp.broadcast_to(jnp.array([size, 0], jnp.int32), (rows, 2))
     keys = jnp.broadcast_to(jnp.array([0, different], jnp.int32), (rows, 2))
     probes = jnp.broadcast_to(jnp.arange(PROBES, dtype=jnp.int32) + 1, (rows, PROBES))
-    start = Bracket(*jnp.unstack(ends(keys, counts, balance(counts)), axis=1))
+    start = Bracket.of(keys, counts, balance(counts))
     run = functools.partial(
         search, count_rows, balance, start, probes, np.full(rows, size, np.int32), None
     )
@@ -147,16 +148,16 @@ def test_a_stacked_leaf_past_int32_can_be_pruned():
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
-@pytest.mark.parametrize("few", [None, 0], ids=["even", "sampled"])
+@pytest.mark.usefixtures("search_kind")
 @pytest.mark.parametrize("groups", [(0, 0), (0, 1)], ids=["together", "apart"])
-def test_devices_search_alike(groups, few):
+def test_devices_search_alike(groups):
     """Leaves cut over eight devices, with ties."""
     rng = np.random.default_rng(0)
     leaves = [np.round(rng.normal(size=s) * 4).astype(np.float32) for s in ((16, 5), (8, 9))]
     k = [61] if groups == (0, 0) else [30, 31]
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     placed = jax.device_put(leaves, NamedSharding(mesh, P("x")))
-    run = jax.jit(functools.partial(select, groups=groups, few=few))
+    run = jax.jit(functools.partial(select, groups=groups))
     made = run([Source(x) for x in placed], num_keep=_wide.constant(k))
     for g, n in enumerate(k):
         own = [i for i in (0, 1) if groups[i] == g]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -87,7 +88,7 @@ def test_what_costs_nothing_follows_as_far_as_the_ranking_goes():
 
 def test_costs_of_1_are_counts():
     rng = np.random.default_rng(1)
-    leaves = [jnp.asarray(rng.normal(size=n), jnp.float32) for n in (30, 50)]
+    leaves = [put(rng.normal(size=n), jnp.float32) for n in (30, 50)]
     for k in (0, 17, 80):
         one = select.top_k_masks(leaves, [k], groups=(0, 0), costs=(1, 1))
         for a, b in zip(one, select.top_k_masks(leaves, [k], groups=(0, 0)), strict=True):
@@ -108,9 +109,9 @@ def test_a_traced_budget_under_vmap():
             np.testing.assert_array_equal(mask[i], expected)
 
 
-@pytest.mark.parametrize("few", [None, 0], ids=["even", "sampled"])
+@pytest.mark.usefixtures("search_kind")
 @pytest.mark.parametrize("longest", [1, 2, 7, 60])
-def test_budgets_do_not_depend_on_rows(longest, few):
+def test_budgets_do_not_depend_on_rows(longest):
     rng = np.random.default_rng(longest)
     exact = [rng.normal(size=shape).astype(np.float32) for shape in ((3, 4, 5), (2, 15))]
     costs = (2, 11)
@@ -118,7 +119,7 @@ def test_budgets_do_not_depend_on_rows(longest, few):
     @jax.jit
     def run(arrays, budget):
         sources = [Source(x) for x in arrays]
-        return select_sources(sources, (0, 0), budget, costs=costs, longest=longest, few=few)
+        return select_sources(sources, (0, 0), budget, costs=costs, longest=longest)
 
     for leaves in (exact, [np.round(x) for x in exact]):  # of the second many are equal
         for k in (0, 1, 40, 200, 333, 449, 450):

@@ -5,10 +5,10 @@ import itertools
 import math
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import put
 from select_oracle import top_k_by_partition
 
 from jaxprune import select
@@ -131,7 +131,7 @@ def test_ties_are_cut_across_leaves_of_all_sizes(groups):
         for own in members:
             ones = [np.count_nonzero(leaves[i]) for i in own]
             k.append(max(sum(ones[: border + 1]) + shift, 0))
-        made = masks([jnp.asarray(x) for x in leaves], k)
+        made = masks([put(x) for x in leaves], k)
         for own, n in zip(members, k, strict=True):
             expected = top_k_of_few([leaves[i] > 0 for i in own], n)
             for i, mask in zip(own, expected, strict=True):
@@ -149,7 +149,7 @@ def test_large(dtype, power):
         scores = np.round(scores * 4096) / np.float32(4096)  # thousands of equal scores
     else:
         scores = scores.astype(ml_dtypes.bfloat16).astype(np.float32)
-    array = jnp.asarray(scores, dtype)
+    array = put(scores, dtype)
     for k in (size // 3, size - 1):
         mask = np.asarray(jitted()(array, k))
         assert np.count_nonzero(mask) == k

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -29,7 +30,7 @@ def jitted(groups):
 
 
 def check(leaves, k, groups):
-    masks = jitted(groups)([jnp.asarray(x) for x in leaves], k)
+    masks = jitted(groups)([put(x) for x in leaves], k)
     member = range(len(leaves)) if groups is None else groups
     for group, num_keep in enumerate(k):
         own = [i for i, g in enumerate(member) if g == group]

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 
 from jaxprune import select
 
@@ -24,7 +25,7 @@ def expected(scores, n, m, axis):
 )
 def test_ties_and_axes(n, m, axis):
     scores = np.random.default_rng(0).choice(VALUES, (4, 8, 12))
-    mask = select.top_n_of_m(jnp.asarray(scores), n, m, axis=axis)
+    mask = select.top_n_of_m(put(scores), n, m, axis=axis)
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask, expected(scores, n, m, axis))
 
@@ -57,7 +58,7 @@ def test_scores_are_floats():
         select.top_n_of_m(jnp.ones((4, 8), jnp.int32), 1, 4)
 
 
-SCORES = jnp.asarray(np.random.default_rng(0).normal(size=(8, 6)), jnp.float32)
+SCORES = put(np.random.default_rng(0).normal(size=(8, 6)), jnp.float32)
 
 
 @pytest.mark.parametrize(("argument", "value"), [("n", 2.0), ("m", "4"), ("axis", None)])

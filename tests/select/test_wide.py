@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,7 +17,7 @@ BITS = [3, 4, 5, 6, _wide.BITS]
 
 
 def limbs(values, bits):
-    return jnp.asarray(_wide.constant(values, bits=bits))
+    return put(_wide.constant(values, bits=bits))
 
 
 def value(wide, bits):
@@ -142,7 +143,7 @@ def test_a_total_past_2_to_the_40_is_compared_to_the_unit():
     counts = np.random.default_rng(0).integers(0, 2**31, 3000).astype(np.int32)
     exact = sum(counts.tolist())
     assert exact > 2**41
-    total = _wide.total(_wide.from_int32(jnp.asarray(counts)))
+    total = _wide.total(_wide.from_int32(put(counts)))
     for difference in (-(2**33), -1, 0, 1, 2**33):
         other = limbs(exact + difference, _wide.BITS)
         assert bool(_wide.at_least(total, other)) == (difference <= 0)

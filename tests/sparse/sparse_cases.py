@@ -3,8 +3,8 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from draws import put
 
 from jaxprune import sparse
 
@@ -24,7 +24,7 @@ def blocky(seed, shape, matrix=PLAIN, block=(4, 4), density=0.4):
 
 def blocks_of(w, matrix=PLAIN, block=(4, 4)):
     """One array as blocks."""
-    return sparse.to_blocks({"w": jnp.asarray(w)}, block=block, rules={"w": matrix})["w"]
+    return sparse.to_blocks({"w": put(w)}, block=block, rules={"w": matrix})["w"]
 
 
 def count_blocks(tree):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import put
 from flax import nnx
 from sparse_cases import PLAIN, blocks_of, blocky, count_blocks
 
@@ -280,7 +281,7 @@ def test_gradients_of_their_own_are_kept():
 
     leaf = blocks_of(W)
     found = jax.grad(sparse_apply(apply), 1)(leaf, X)
-    close(found, jax.grad(apply, 1)(jnp.asarray(W), X))
+    close(found, jax.grad(apply, 1)(put(W), X))
     at_zero = jax.grad(sparse_apply(lambda w, x: jax.nn.relu(x @ w).sum()))(leaf, 0 * X)
     assert all(np.all(np.asarray(g) == 0) for g in at_zero.blocks)  # of max it would be 1/2
 
@@ -373,7 +374,7 @@ def linen(module, x):
     """Drawn by NumPy: nothing is compiled."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
-    params = jax.tree.map(lambda s: jnp.asarray(0.3 * rng.normal(size=s.shape), s.dtype), shapes)
+    params = jax.tree.map(lambda s: put(0.3 * rng.normal(size=s.shape), s.dtype), shapes)
     return lambda p, x: module.apply({"params": p}, x), params, x
 
 
@@ -419,7 +420,7 @@ def test_models_of_every_library(name):
         if not isinstance(leaf, sparse.BlockELL):
             return leaf
         w = np.asarray(sparse.to_dense(leaf))
-        return jnp.asarray(w * (blocky(rng.integers(99), w.shape, leaf.layout.matrix) != 0))
+        return put(w * (blocky(rng.integers(99), w.shape, leaf.layout.matrix) != 0))
 
     params = jax.tree.map(prune, everything, is_leaf=lambda x: isinstance(x, sparse.BlockELL))
     masks = jaxprune.masks.from_zeros(params)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from compilations import heard
+from draws import put
 from sparse_cases import blocks_of, blocky, count_blocks
 
 import jaxprune
@@ -28,7 +29,7 @@ SHAPES = [
 @pytest.mark.parametrize(("shape", "matrix", "block"), SHAPES)
 @pytest.mark.parametrize("density", [0.0, 0.4, 1.0])
 def test_there_and_back(shape, matrix, block, density, dtype):
-    w = jnp.asarray(blocky(0, shape, matrix, block, density), dtype)
+    w = put(blocky(0, shape, matrix, block, density), dtype)
     leaf = blocks_of(w, matrix, block)
     back = sparse.to_dense({"w": leaf})["w"]
     assert leaf.shape == back.shape == shape

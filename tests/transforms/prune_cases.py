@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from draws import put
 
 import jaxprune as jp
 
@@ -24,7 +25,7 @@ COURSE = {"sparsity": jp.polynomial(TARGET, begin=BEGIN, end=END), "when": jp.ev
 def dyadic(seed, shape, dtype=jnp.float32):
     """Normal numbers, rounded to 64ths, none of them 0."""
     x = np.round(np.random.default_rng(seed).normal(size=shape) * 64)
-    return jnp.asarray((np.where(x == 0, 1, x) / 64).astype(dtype))
+    return put((np.where(x == 0, 1, x) / 64).astype(dtype))
 
 
 def make_params(dtype=jnp.float32, seed=0):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import put
 from prune_cases import (
     STEPS,
     adam,
@@ -98,7 +99,7 @@ def test_donating_the_state_leaves_the_masks_alone():
 def test_any_shape(shape):
     """Also shapes whose rows do not come in eights."""
     params = {"kernel": dyadic(0, shape)}
-    mask = jnp.asarray(np.random.default_rng(1).random(shape) < 0.5)
+    mask = put(np.random.default_rng(1).random(shape) < 0.5)
     moment = train(jp.keep(sgd(), {"kernel": mask}), params, 2)[-1]
     np.testing.assert_array_equal(jp.get_masks(moment.state)["kernel"], mask)
     assert_zeros(moment.params, {"kernel": mask})

@@ -5,6 +5,7 @@ import tracemalloc
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from figures import assert_inside
 
 import jaxprune
@@ -37,7 +38,7 @@ def lines_at(axes):
 )
 def test_a_mask_as_a_matrix(shape, expected):
     mask = np.random.default_rng(1).random(shape) < 0.5
-    figure = plots.mask(jnp.asarray(mask), name="layer/kernel")
+    figure = plots.mask(put(mask), name="layer/kernel")
     np.testing.assert_array_equal(drawn(figure), expected(np.asarray(mask)))
     density = 100 * np.mean(mask)
     title = f"layer/kernel: {'x'.join(map(str, shape or (1,)))}, {density:.2f} % kept"
