@@ -17,12 +17,12 @@ def condition(H: jax.Array) -> jax.Array:
     start = jnp.cos(jnp.arange(len(H), dtype=H.dtype) ** 2)
 
     def power(apply):
-        x, size = start, jnp.ones((), H.dtype)
-        for _ in range(_TURNS):
-            x = x / jnp.linalg.norm(x)
+        def turn(_, carry):
+            x = carry[0] / jnp.linalg.norm(carry[0])
             y = apply(x)
-            x, size = y, jnp.vdot(x, y, precision=lax.Precision.HIGHEST)
-        return size
+            return y, jnp.vdot(x, y, precision=lax.Precision.HIGHEST)
+
+        return lax.fori_loop(0, _TURNS, turn, (start, jnp.ones((), H.dtype)))[1]
 
     largest = power(lambda x: jnp.matmul(H, x, precision=lax.Precision.HIGHEST))
     return largest * power(lambda x: jax.scipy.linalg.cho_solve(factor, x))

@@ -1,6 +1,7 @@
 """Tied axes: units that have weights in several leaves."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -217,9 +218,8 @@ class Tied:
         found = []
         for number, group in enumerate(self.groups):
             own = [m for m in self.members if m.group == number]
-            padded = [along[m.path, m.axis] for m in own] + [jnp.zeros((1,), jnp.float32)]
             where = _places(np.concatenate([m.units.array for m in own]), group.size)
-            found.append(_pool.total(jnp.concatenate(padded)[where], (1,)))
+            found.append(_totals([along[m.path, m.axis] for m in own], where))
         return found
 
     def expand(self, masks: Sequence[jax.Array]) -> dict[str, jax.Array]:
@@ -230,9 +230,7 @@ class Tied:
         """
         found: dict[str, jax.Array] = {}
         for m in self.members:
-            units = m.units.array
-            kept = masks[m.group][np.maximum(units, 0)] | (units < 0)
-            kept = jnp.expand_dims(kept, [a for a in range(len(m.shape)) if a != m.axis])
+            kept = _kept(masks[m.group], m.units.array, m.axis, len(m.shape))
             found[m.path] = found[m.path] & kept if m.path in found else kept
         shapes = {m.path: m.shape for m in self.members}
         return {path: jnp.broadcast_to(mask, shapes[path]) for path, mask in found.items()}
@@ -281,6 +279,23 @@ def _along(values, axis):
     if values.size == 0:
         return jnp.zeros((values.shape[axis],), jnp.float32)
     return _pool.total(values, tuple(a for a in range(values.ndim) if a != axis))
+
+
+_program = functools.partial(jax.jit, inline=True)  # one program for a shape, without jit too
+
+
+@_program
+def _totals(parts, where):
+    """What lies at the places of each unit, of all parts, is added up."""
+    padded = jnp.concatenate([*parts, jnp.zeros((1,), jnp.float32)])
+    return _pool.total(padded[where], (1,))
+
+
+@functools.partial(_program, static_argnums=(2, 3))
+def _kept(mask, units, axis, ndim):
+    """Which indices of an axis are kept, with that many axes."""
+    kept = mask[jnp.maximum(units, 0)] | (units < 0)
+    return jnp.expand_dims(kept, [a for a in range(ndim) if a != axis])
 
 
 def _places(units, size):

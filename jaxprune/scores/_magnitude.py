@@ -1,5 +1,8 @@
 """Magnitude: small weights matter least."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -7,6 +10,7 @@ from jax import lax
 from jaxprune.scores._criterion import Criterion
 
 
+@functools.partial(jax.jit, inline=True)  # one program, without jit too
 def _absolute(w):
     """|w| by its sign bit.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from draws import put
+from draws import drawn, put
 from flax import nnx
 
 import jaxprune
@@ -28,8 +28,8 @@ def noise(shape, seed=0):
 
 
 X, Y = noise((6, 4)), noise((6, 3), 1)
-VARIABLES = Model().init(jax.random.key(0), X)
-VARIABLES["params"] = jax.tree.map(lambda w: w + 0.1 * noise(w.shape, 2), VARIABLES["params"])
+SHAPES = jax.eval_shape(Model().init, jax.random.key(0), X)
+VARIABLES = jax.tree.map(put, drawn(np.random.default_rng(2), SHAPES))
 PLAN = oracle.some(compact.trace_groups(Model().apply, VARIABLES, X), 5)
 ZEROS = oracle.masked(PLAN, VARIABLES)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import put
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -14,7 +15,7 @@ D = 8
 
 
 def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return put(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
 PARAMS = {"up": normal(1, 5, D), "down": normal(2, D, 4), "square": normal(3, D, D)}

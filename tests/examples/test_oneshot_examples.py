@@ -28,16 +28,18 @@ def assert_exact(layers, sparsity):
     assert all(x["kept"] == round(x["size"] * (1 - sparsity)) for x in layers.values())
 
 
-def assert_calibration_helps(runs):
+def assert_calibration_helps(magnitude, *calibrated):
     """The first layer has the same inputs for all: least squares leave less than a mask alone.
 
     How much less depends on the data, which are the sources of this Python: on those of 3.13
     SparseGPT leaves 0.90 of what magnitude does.
     """
-    magnitude, sparsegpt, alps = (next(iter(run["layers"].values()))["error"] for run in runs)
-    assert alps < sparsegpt < magnitude
+    magnitude, sparsegpt, *alps = (
+        next(iter(run["layers"].values()))["error"] for run in (magnitude, *calibrated)
+    )
     assert sparsegpt < 0.95 * magnitude
-    assert alps < 0.9 * magnitude
+    for error in alps:
+        assert error < min(sparsegpt, 0.9 * magnitude)
 
 
 @pytest.mark.slow
@@ -45,9 +47,9 @@ def test_oneshot_lm_keeps_exactly_as_many_weights(tmp_path):
     small = "--steps 4 --width 32 --layers 1 --windows 8 --sparsities 0.7"
     small = [*small.split(), "--methods"]
     out, again = tmp_path / "trained", tmp_path / "loaded"
-    text = run("examples/oneshot_lm.py", *small, *METHODS, "--out", out)
+    text = run("examples/oneshot_lm.py", *small, *METHODS[:2], "--out", out)
     found = results(out)
-    for method in METHODS:
+    for method in METHODS[:2]:
         for column, sparsity in COLUMNS.items():
             one = found["runs"][method][column]
             assert len(one["layers"]) == 6  # query, key, value, out, up, down
@@ -55,7 +57,7 @@ def test_oneshot_lm_keeps_exactly_as_many_weights(tmp_path):
             assert 0 < one["bits_per_byte"] < 10
         assert method in text
     for column in COLUMNS:
-        assert_calibration_helps([found["runs"][method][column] for method in METHODS])
+        assert_calibration_helps(*(found["runs"][method][column] for method in METHODS[:2]))
     assert {path.name for path in out.iterdir()} == {
         "model.safetensors",
         "results.json",
@@ -79,7 +81,7 @@ def test_oneshot_encoder_trains_saves_loads_and_prunes(tmp_path):
         assert_exact(found[method]["layers"], 0.5)
         assert found[method]["cosine"] <= 1 + 1e-6
         assert 0 <= found[method]["retrieved"] <= 1
-    assert_calibration_helps([found[method] for method in METHODS])
+    assert_calibration_helps(*(found[method] for method in METHODS))
     assert "1 layers, width 64, 2 heads: 32 held-out sentences" in text
     stored = load_file(tmp_path / "model.safetensors")
     assert stored["bert.encoder.layer.0.intermediate.dense.weight"].shape == (256, 64)

@@ -13,7 +13,7 @@ from jaxprune import NM, Block, Channel, Heads, Unstructured, scores
 
 
 def score(w, pattern=Channel()):  # noqa: B008
-    return scores.geometric_median(put(w), path="conv/kernel", pattern=pattern)
+    return scores.geometric_median(jnp.asarray(w), path="conv/kernel", pattern=pattern)
 
 
 def normal(*shape, dtype="float32"):

@@ -122,7 +122,7 @@ def test_floats_are_near(bits, data):
 
 # Wide limbs leave room for few summands before a carry: 26 bits for 16, 28 bits for 4.
 @pytest.mark.parametrize("bits", [*BITS, 26, 28])
-@pytest.mark.parametrize("length", [1, 4, 5, 17, 70])
+@pytest.mark.parametrize("length", [1, 5, 70])
 @given(data=st.data())
 def test_totals(bits, length, data):
     most = min(2**31 - 1, sums(bits) // length)
@@ -157,7 +157,7 @@ def test_no_counts():
 
 # Factors are static, so nothing is compiled once: fewer examples, of more numbers each.
 @pytest.mark.parametrize("bits", BITS)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_products(bits, data):
     values = data.draw(some(-sums(bits), sums(bits), 16))
@@ -168,7 +168,7 @@ def test_products(bits, data):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_how_many_times_a_factor_fits(bits, data):
     """In the range of products: most * factor <= sums, and any limit."""
