@@ -34,7 +34,7 @@ HOW = {
     "nm": {"pattern": jp.NM(2, 4)},
     "block": {"pattern": jp.Block((4, 4)), "scope": "global"},
 }
-TURNS = 16  # of a search: more than weights take
+TURNS = 16  # of a search from a sample: more than weights take
 KIB_64 = 64 * 1024
 
 
