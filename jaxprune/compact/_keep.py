@@ -96,9 +96,14 @@ def take(array, kept: Kept):
     """An array at the indices that are kept."""
     for i, vector in enumerate(kept):
         if vector is not None:
-            module = np if isinstance(array, np.ndarray) else jnp
-            array = module.take(array, np.flatnonzero(vector), axis=i)
+            array = at(array, np.flatnonzero(vector), i)
     return array
+
+
+def at(array, indices, axis: int):
+    """An array at indices along an axis; of NumPy's one of NumPy's."""
+    module = np if isinstance(array, np.ndarray) else jnp
+    return module.take(array, indices, axis=axis)
 
 
 def seeded(ties: Ties, kept: Sequence[Kept], names: Sequence[str]) -> Keep:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxprune._program import is_array
@@ -11,6 +10,7 @@ from jaxprune._tree import flatten, replaced
 from jaxprune.compact import _axes
 from jaxprune.compact._axes import Atom, Axis
 from jaxprune.compact._groups import Group, Groups
+from jaxprune.compact._keep import at
 from jaxprune.patterns import NM, permutation
 
 
@@ -64,8 +64,7 @@ def permute(groups: Groups, tree, orders: Mapping[str, np.ndarray]):
             )
         for i, axis in enumerate(groups._ties.of(groups._numbers[path])):
             if placed.keys() & set(_axes.roots(axis)):
-                module = np if isinstance(leaf, np.ndarray) else jnp
-                leaf = module.take(leaf, _indices(axis, placed), axis=i)
+                leaf = at(leaf, _indices(axis, placed), i)
         new[path] = leaf
     return replaced(structure, paths, leaves, new)
 

@@ -24,7 +24,8 @@ def top_k_mask(scores: jax.Array, k, *, axis: int | None = None) -> jax.Array:
 
     The threshold is found by counting how many scores reach it, with no temporary of the size of
     `scores`; nothing is sorted. A large array is read about four times; one of no more than 32,768
-    scores, or such slices of a larger one, up to 19 times, which takes less time than a sample.
+    scores, or such slices of a larger one, up to 19 times (31 of float64), which takes less time
+    than a sample.
 
     Args:
       scores: float16, bfloat16, float32 or float64, any shape. NaN counts as the lowest
